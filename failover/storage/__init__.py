@@ -1,1 +1,16 @@
 """RA-GRS storage: reads that survive the loss of the primary. Knows the Azure SDK, knows no screen."""
+
+from failover.storage.errors import BothEndpointsDown, NotReplicated
+from failover.storage.events import GeoEvent, Listener, ReadEnded, Retry
+from failover.storage.geo import PRODUCTION, GeoFailover
+
+__all__ = [
+    "PRODUCTION",
+    "BothEndpointsDown",
+    "GeoEvent",
+    "GeoFailover",
+    "Listener",
+    "NotReplicated",
+    "ReadEnded",
+    "Retry",
+]

@@ -1,0 +1,31 @@
+"""A circuit breaker for any remote call. Needs nothing but the standard library."""
+
+from failover.breaker import failures
+from failover.breaker.circuit import CircuitBreaker, Permit
+from failover.breaker.errors import CircuitOpen, FailureReported
+from failover.breaker.events import BreakerEvent, CallFailed, CallRefused, Listener, Transition
+from failover.breaker.failures import FAILURE, NEUTRAL, SUCCESS, Verdict
+from failover.breaker.machine import State
+from failover.breaker.policy import AfterCalls, ConsecutiveFailures, Cooldown, Policy
+
+__all__ = [
+    "FAILURE",
+    "NEUTRAL",
+    "SUCCESS",
+    "AfterCalls",
+    "BreakerEvent",
+    "CallFailed",
+    "CallRefused",
+    "CircuitBreaker",
+    "CircuitOpen",
+    "ConsecutiveFailures",
+    "Cooldown",
+    "FailureReported",
+    "Listener",
+    "Permit",
+    "Policy",
+    "State",
+    "Transition",
+    "Verdict",
+    "failures",
+]

@@ -1,0 +1,47 @@
+"""What the breaker raises, and how an error is put into one safe line."""
+
+from __future__ import annotations
+
+_LONGEST = 200
+
+
+class CircuitOpen(Exception):  # noqa: N818 (the contract's name: what is told is a state, not a mistake)
+    """The call was not made, because the circuit is open or all probes of a half-open one are under way.
+
+    `name` is the circuit's. `retry_after` is the time in seconds until a call may be admitted, or None where no
+    time is known: the circuit waits for a number of calls, for a probe under way, or for `reset()`.
+    `last_error` is the failure that was counted last, or None.
+    """
+
+    def __init__(self, name: str, retry_after: float | None = None, last_error: BaseException | None = None) -> None:
+        super().__init__(name, retry_after, last_error)
+        self.name = name
+        self.retry_after = retry_after
+        self.last_error = last_error
+
+    def __str__(self) -> str:
+        when = "" if self.retry_after is None else f"; the next call may be made in {self.retry_after:.3g} s"
+        why = "" if self.last_error is None else f"; the last failure: {describe(self.last_error)}"
+        return f"circuit {self.name!r} is open{when}{why}"
+
+
+class ImpossibleEvent(Exception):  # noqa: N818 (named for what it is: see `failover.breaker.machine`)
+    """The state machine was given an event that cannot happen in its state: a defect of this library."""
+
+
+class FailureReported(Exception):  # noqa: N818 (it reports one)
+    """For `Permit.failed` where there is no exception, or none whose text may be logged: a failure in plain words."""
+
+
+def describe(error: BaseException) -> str:
+    """The error's type and message as one line of printable characters, at most 200 long.
+
+    Of a `FailureReported` the message alone.
+
+    Messages come from outside: a line break or an escape sequence in one must not reach a log or a terminal.
+    """
+    text = str(error)
+    safe = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text[: 2 * _LONGEST])
+    kind = type(error).__name__
+    line = safe if isinstance(error, FailureReported) else f"{kind}: {safe}" if safe else kind
+    return line if len(line) <= _LONGEST else line[: _LONGEST - 1] + "…"

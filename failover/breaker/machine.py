@@ -1,0 +1,249 @@
+"""The rules of a circuit, as one table from (state, event) to what happens. No clock, no lock, no I/O.
+
+A circuit is one small frozen `Record`. Whoever holds one asks `step(record, event, ...)` for the next, and gets
+back the record that replaces it: the same object where nothing changed. Time comes in as a number.
+
+        +--------+  threshold failures   +------+
+        | CLOSED | --------------------> | OPEN | <---------+
+        +--------+                       +------+           |
+            ^                               | a call, when  |
+            | enough probes succeed         | it is time    | a probe fails
+            |                               v               |
+            |                         +-----------+         |
+            +------------------------ | HALF-OPEN | --------+
+                                      +-----------+
+    TRIP and ISOLATE lead to OPEN from anywhere, RESET to CLOSED.
+
+Admit, run, settle: CALL admits and hands out a `Ticket`, and SUCCESS, FAILURE or NEUTRAL bring it back. Each
+transition begins a new era. A ticket of an earlier era is late, and so is that of a probe whose lease ran out and
+whose place was given away: what they bring says nothing of today, and `step` drops it before it reaches the table.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from enum import Enum, auto
+from typing import Final
+
+from failover.breaker.errors import ImpossibleEvent
+from failover.breaker.policy import AfterCalls, Policy
+
+
+class State(Enum):
+    """What a circuit does with a call."""
+
+    CLOSED = "closed"
+    """Calls pass."""
+    OPEN = "open"
+    """Calls are turned away."""
+    HALF_OPEN = "half-open"
+    """A few calls pass, as probes; the rest are turned away."""
+
+
+class Event(Enum):
+    """What can happen to a circuit."""
+
+    CALL = auto()
+    SUCCESS = auto()
+    FAILURE = auto()
+    NEUTRAL = auto()
+    TRIP = auto()
+    RESET = auto()
+    ISOLATE = auto()
+
+
+RESULTS: Final = frozenset({Event.SUCCESS, Event.FAILURE, Event.NEUTRAL})
+
+
+@dataclass(frozen=True, slots=True)
+class Ticket:
+    """The right to make one call: in which era it was given, and which probe it is (0: none)."""
+
+    era: int
+    probe: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """The whole state of a circuit.
+
+    era: grows by one at each transition and each manual order, never shrinks.
+    failures: in a row, counted while closed; stays as it was while open and half-open.
+    opened: how often the circuit has opened in its life. openings: since it was last closed.
+    retry_at: while open, the time from which a call may be the probe (inf: not by time).
+    refused: calls turned away in this era, where the recovery counts them. isolated: open until RESET.
+    probes: while half-open, number and end of lease of each probe under way. issued: the last number given.
+    successes: of probes, in this era.
+    """
+
+    state: State = State.CLOSED
+    era: int = 0
+    failures: int = 0
+    opened: int = 0
+    openings: int = 0
+    retry_at: float = math.inf
+    refused: int = 0
+    isolated: bool = False
+    probes: tuple[tuple[int, float], ...] = ()
+    issued: int = 0
+    successes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What a rule may look at beside the record."""
+
+    policy: Policy
+    now: float
+    random: Callable[[], float]
+    ticket: Ticket | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """The record that replaces the old one and, for CALL, the ticket; None: the call is turned away."""
+
+    record: Record
+    ticket: Ticket | None = None
+
+
+def step(record: Record, event: Event, context: Context) -> Outcome:
+    """What `event` makes of `record`.
+
+    Raises `ImpossibleEvent`, naming state and event, for a result that no call can bring.
+    """
+    if event in RESULTS and _is_late(record, context.ticket):
+        return Outcome(record)
+    return TABLE[record.state, event](record, context)
+
+
+def _is_late(record: Record, ticket: Ticket | None) -> bool:
+    if ticket is None or ticket.era != record.era:
+        return True
+    return bool(ticket.probe) and all(number != ticket.probe for number, _ in record.probes)
+
+
+def _admit(record: Record, _: Context) -> Outcome:
+    return Outcome(record, Ticket(record.era))
+
+
+def _forget_failures(record: Record, _: Context) -> Outcome:
+    return Outcome(replace(record, failures=0) if record.failures else record)
+
+
+def _count_failure(record: Record, context: Context) -> Outcome:
+    counted = replace(record, failures=record.failures + 1)
+    return _open(counted, context) if counted.failures >= context.policy.trip.threshold else Outcome(counted)
+
+
+def _ignore(record: Record, _: Context) -> Outcome:
+    return Outcome(record)
+
+
+def _refuse_or_probe(record: Record, context: Context) -> Outcome:
+    recovery = context.policy.recovery
+    if record.isolated:
+        return Outcome(record)
+    if isinstance(recovery, AfterCalls):
+        if record.refused < recovery.calls:
+            return Outcome(replace(record, refused=record.refused + 1))
+    elif context.now < record.retry_at:
+        return Outcome(record)
+    half_open = replace(record, state=State.HALF_OPEN, era=record.era + 1, refused=0, successes=0, probes=())
+    return _probe_if_free(half_open, context)
+
+
+def _probe_if_free(record: Record, context: Context) -> Outcome:
+    running = tuple(probe for probe in record.probes if context.now < probe[1])
+    if len(running) >= context.policy.max_probes:
+        return Outcome(record)
+    number = record.issued + 1
+    probes = (*running, (number, context.now + context.policy.probe_lease))
+    return Outcome(replace(record, probes=probes, issued=number), Ticket(record.era, number))
+
+
+def _give_place_back(record: Record, context: Context) -> Outcome:
+    assert context.ticket is not None  # noqa: S101 (a result without a ticket is late and never comes here)
+    left = tuple(probe for probe in record.probes if probe[0] != context.ticket.probe)
+    return Outcome(replace(record, probes=left))
+
+
+def _count_probe(record: Record, context: Context) -> Outcome:
+    counted = replace(_give_place_back(record, context).record, successes=record.successes + 1)
+    enough = counted.successes >= context.policy.successes_to_close
+    return _close(counted, context) if enough else Outcome(counted)
+
+
+def _open(record: Record, context: Context) -> Outcome:
+    openings = record.openings + 1
+    recovery = context.policy.recovery
+    wait = math.inf if isinstance(recovery, AfterCalls) else recovery.duration(openings, context.random)
+    opened = replace(
+        record,
+        state=State.OPEN,
+        era=record.era + 1,
+        opened=record.opened + 1,
+        openings=openings,
+        retry_at=context.now + wait,
+        refused=0,
+        isolated=False,
+        probes=(),
+        successes=0,
+    )
+    return Outcome(opened)
+
+
+def _restart_cooldown(record: Record, context: Context) -> Outcome:
+    if record.isolated:
+        return Outcome(record)
+    # Not a new opening: the cooldown starts again and does not grow.
+    again = replace(record, opened=record.opened - 1, openings=record.openings - 1)
+    return _open(again, context)
+
+
+def _isolate(record: Record, context: Context) -> Outcome:
+    if record.isolated:
+        return Outcome(record)
+    opened = record if record.state is State.OPEN else _open(record, context).record
+    return Outcome(replace(opened, era=record.era + 1, isolated=True, retry_at=math.inf, refused=0))
+
+
+def _close(record: Record, _: Context) -> Outcome:
+    return Outcome(Record(era=record.era + 1, opened=record.opened, issued=record.issued))
+
+
+def _impossible(record: Record, context: Context) -> Outcome:
+    # No call is admitted in an era that begins open, so none can bring a result in it.
+    raise ImpossibleEvent(f"a result of {context.ticket} came to a circuit that is {record.state.value}")
+
+
+_CLOSED, _OPEN, _HALF_OPEN = State.CLOSED, State.OPEN, State.HALF_OPEN
+
+TABLE: Final[dict[tuple[State, Event], Callable[[Record, Context], Outcome]]] = {
+    # CLOSED: every call passes; failures are counted, a success forgets them.
+    (_CLOSED, Event.CALL): _admit,
+    (_CLOSED, Event.SUCCESS): _forget_failures,
+    (_CLOSED, Event.FAILURE): _count_failure,  # -> OPEN at the threshold
+    (_CLOSED, Event.NEUTRAL): _ignore,
+    (_CLOSED, Event.TRIP): _open,  # -> OPEN
+    (_CLOSED, Event.RESET): _close,  # stays closed: the count starts anew
+    (_CLOSED, Event.ISOLATE): _isolate,  # -> OPEN
+    # OPEN: calls are turned away until it is time; then the one that asks is the first probe.
+    (_OPEN, Event.CALL): _refuse_or_probe,  # -> HALF_OPEN when it is time
+    (_OPEN, Event.SUCCESS): _impossible,
+    (_OPEN, Event.FAILURE): _impossible,
+    (_OPEN, Event.NEUTRAL): _impossible,
+    (_OPEN, Event.TRIP): _restart_cooldown,  # stays open
+    (_OPEN, Event.RESET): _close,  # -> CLOSED
+    (_OPEN, Event.ISOLATE): _isolate,  # stays open, until RESET
+    # HALF_OPEN: as many probes as the policy allows; one failure ends it, enough successes do.
+    (_HALF_OPEN, Event.CALL): _probe_if_free,
+    (_HALF_OPEN, Event.SUCCESS): _count_probe,  # -> CLOSED when enough
+    (_HALF_OPEN, Event.FAILURE): _open,  # -> OPEN
+    (_HALF_OPEN, Event.NEUTRAL): _give_place_back,
+    (_HALF_OPEN, Event.TRIP): _open,  # -> OPEN
+    (_HALF_OPEN, Event.RESET): _close,  # -> CLOSED
+    (_HALF_OPEN, Event.ISOLATE): _isolate,  # -> OPEN
+}

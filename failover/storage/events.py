@@ -1,0 +1,39 @@
+"""What a `GeoFailover` tells its listeners, beside the `Transition`s of its circuits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from failover.breaker import Transition
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """An attempt at `endpoint` failed and the read goes on.
+
+    `failures` counts in that endpoint's circuit, which opens at `threshold`; `error` is a few words without any
+    secret.
+    """
+
+    endpoint: str
+    failures: int
+    threshold: int
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReadEnded:
+    """A read is over: its body has arrived whole, or it failed.
+
+    `endpoint` answered (of a body that broke off: the one that sent the end), None where neither did. `attempts`
+    counts the requests sent to both endpoints. `seconds` is the time from the call to the answer's headers.
+    """
+
+    endpoint: str | None
+    attempts: int
+    seconds: float
+
+
+GeoEvent = Transition | Retry | ReadEnded
+Listener = Callable[[GeoEvent], object]

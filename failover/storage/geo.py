@@ -1,0 +1,243 @@
+"""GeoFailover: the SDK retry policy that keeps reads alive when the primary dies."""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from azure.core.exceptions import AzureError
+from azure.core.pipeline import PipelineContext, PipelineRequest, PipelineResponse
+from azure.core.pipeline.policies import HTTPPolicy
+from azure.storage.blob import ExponentialRetry
+
+from failover.breaker import BreakerEvent, CircuitBreaker, ConsecutiveFailures, Cooldown, Policy, Transition
+from failover.storage import last_sync
+from failover.storage.causes import describe_error
+from failover.storage.endpoints import PRIMARY, SECONDARY, Target, changes_something, find_target
+from failover.storage.events import GeoEvent, Listener
+from failover.storage.read import MOST_ATTEMPTS, Means, Read
+
+_logger = logging.getLogger("failover.storage")
+_logger.addHandler(logging.NullHandler())
+
+PRODUCTION: Final = Policy(trip=ConsecutiveFailures(5), recovery=Cooldown(30.0, factor=2.0, maximum=300.0, jitter=0.1))
+"""The default for both circuits: open after 5 failures in a row, probe after 30 s, 60 s, ... 300 s."""
+
+_LOOK_AGAIN: Final = 1.0  # seconds between two questions for the Last Sync Time at least
+
+
+@dataclass(frozen=True, slots=True)
+class _Template:
+    """Of a request that went by, what a request of our own needs."""
+
+    transport: Any
+    secondary: str | None
+    request: Any
+
+
+class GeoFailover(HTTPPolicy[Any, Any]):
+    """A `retry_policy=` for `BlobServiceClient` and `QueueServiceClient` of an RA-GRS or RA-GZRS account.
+
+    A read (GET and HEAD, but for receiving queue messages) asks the primary; where that fails, it is tried again
+    up to `primary_attempts` times while the primary's circuit is closed, and then answered by the secondary. Once
+    the circuit is open, reads go straight to the secondary, until a probe finds the primary well. What a read from
+    the secondary returns may be older than what the primary holds: see `max_staleness`. All else goes to the
+    primary, is retried as the SDK does, and neither asks nor feeds the circuits.
+
+    primary, secondary: circuits to use, for instance those of another client's policy, to share what is known.
+    policy: for the circuits that are not given. Default: `PRODUCTION`. Its `timeout` (seconds): an answer whose
+        headers take longer is used and counts as a failure. Its `classify` is not asked: see
+        `failover.storage.causes`.
+    primary_attempts: tries at one endpoint within one read, from 1; None: until its circuit opens, at most 10.
+    backoff: seconds from one try to the next, from 0.
+    attempt_timeout: seconds without a byte after which one try is given up, above 0; a time-out is not tried again
+        within its read. `connection_timeout` and `read_timeout` of a single call go first.
+    max_staleness: seconds, above 0; the secondary is refused when its Last Sync Time is older or cannot be had.
+    listeners: callables that take each `Retry`, `ReadEnded` and `Transition`, in the thread in which it happens.
+
+    Raises `ValueError` for values out of range, and when one object is given to a second service client: azure-core
+    keeps the rest of the pipeline on it, so that the second client's requests would be signed with the first one's
+    credential. Let clients share circuits instead: `GeoFailover(first.primary, first.secondary)`.
+
+    A read raises `BothEndpointsDown` or `NotReplicated` (both plain `AzureError`s) where no endpoint can answer.
+    """
+
+    def __init__(
+        self,
+        primary: CircuitBreaker | None = None,
+        secondary: CircuitBreaker | None = None,
+        *,
+        policy: Policy | None = None,
+        primary_attempts: int | None = 2,
+        backoff: float = 0.0,
+        attempt_timeout: float = 5.0,
+        max_staleness: float | None = None,
+        listeners: Iterable[Listener] = (),
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        if primary is not None and primary is secondary:
+            raise ValueError("primary and secondary must be two circuits: one endpoint's failures are not the other's")
+        if primary is not None and secondary is not None and policy is not None:
+            raise ValueError("policy has no circuit to apply to where both are given")
+        if primary_attempts is not None and (isinstance(primary_attempts, bool) or primary_attempts < 1):
+            raise ValueError(f"primary_attempts must be an integer from 1, or None, not {primary_attempts!r}")
+        _check_seconds("backoff", backoff, zero=True)
+        _check_seconds("attempt_timeout", attempt_timeout)
+        if max_staleness is not None:
+            _check_seconds("max_staleness", max_staleness)
+        self._after: HTTPPolicy[Any, Any] | None = None
+        self.primary = primary or CircuitBreaker(PRIMARY, policy or PRODUCTION)
+        self.secondary = secondary or CircuitBreaker(SECONDARY, policy or PRODUCTION)
+        self._circuits = {PRIMARY: self.primary, SECONDARY: self.secondary}
+        self._attempts = min(primary_attempts or MOST_ATTEMPTS, MOST_ATTEMPTS)
+        self._backoff = backoff
+        self._attempt_timeout = attempt_timeout
+        self._max_staleness = max_staleness
+        self._listeners = tuple(listeners)
+        self._clock = clock
+        self._writes = _WriteRetry()
+        self._template: _Template | None = None
+        self._synced_at = -math.inf  # by our clock: a lower bound of the Last Sync Time
+        self._looked_at = -math.inf
+        self._looking = threading.Lock()
+        if self._listeners:
+            for circuit in self._circuits.values():
+                circuit.subscribe(self._hear)
+
+    @property
+    def next(self) -> HTTPPolicy[Any, Any]:
+        """The rest of the pipeline, which azure-core sets when a client is made."""
+        if self._after is None:
+            raise AzureError("This GeoFailover belongs to no client yet: pass it as retry_policy= to one.")
+        return self._after
+
+    @next.setter  # noqa: A003
+    def next(self, policy: HTTPPolicy[Any, Any]) -> None:
+        # Sub-clients set it again, to the same object.
+        if self._after is not None and self._after is not policy:
+            raise ValueError(
+                "one GeoFailover belongs to one service client: make another that shares its circuits, "
+                "GeoFailover(first.primary, first.secondary)"
+            )
+        self._after = policy
+        self._writes.next = policy
+
+    def send(self, request: PipelineRequest[Any]) -> PipelineResponse[Any, Any]:
+        """Answer a request of the client's: a read from either endpoint, all else from the primary."""
+        options, http = request.context.options, request.http_request
+        bound = options.get("retry_to_secondary") is False
+        target = find_target(http.url, options.get("hosts"), bound=bound)
+        self._template = _Template(request.context.transport, target.endpoints.secondary, http)
+        streamed = bool(options.get("stream"))
+        if changes_something(http.method, http.url, streamed=streamed):
+            http.url = target.url(PRIMARY)
+            options.update(location_mode=PRIMARY, retry_to_secondary=False)
+            return self._writes.send(request)  # type: ignore[no-any-return,no-untyped-call]  # the SDK's
+
+        hook = options.pop("retry_hook", None)
+        for name in ("retry_total", "retry_connect", "retry_read", "retry_status", "retry_to_secondary"):
+            options.pop(name, None)
+        for name in ("location_mode", "hosts"):
+            options.pop(name, None)
+        options.setdefault("connection_timeout", self._attempt_timeout)
+        options.setdefault("read_timeout", self._attempt_timeout)
+        means = Means(
+            send=self.next.send,
+            circuits=self._circuits,
+            attempts=self._attempts,
+            backoff=self._backoff,
+            attempt_timeout=self._attempt_timeout,
+            refuse_secondary=self._refuse_secondary,
+            tell=self._tell,
+            retried=None if hook is None else lambda about: hook(request=http, **about),
+        )
+        return Read(means, request, target, _order(target, bound=bound, guarded="If-Match" in http.headers)).run()
+
+    # --- Last Sync Time ---------------------------------------------------------------------------------------
+
+    def staleness(self) -> float:
+        """Ask the secondary how old its Last Sync Time is, in seconds; inf where it has never synchronised.
+
+        Writes older than that are on the secondary. The question goes to the secondary whatever the circuits say,
+        and they do not learn from it. Raises `AzureError` where the secondary does not tell, and before the client
+        has sent its first request.
+        """
+        seen = self._template
+        if seen is None or seen.secondary is None:
+            raise AzureError("No secondary endpoint is known yet.")
+        request = last_sync.stats_request(seen.secondary, seen.request)
+        timeouts = {"connection_timeout": self._attempt_timeout, "read_timeout": self._attempt_timeout}
+        asked = self._clock()
+        response = self.next.send(PipelineRequest(request, PipelineContext(seen.transport, **timeouts)))
+        answer = response.http_response
+        age = last_sync.staleness(answer.status_code, answer.headers, answer.text())
+        self._synced_at = max(self._synced_at, asked - age)
+        return age
+
+    def _refuse_secondary(self) -> str | None:
+        """Why a read must not have the secondary's answer, where it must not."""
+        limit = self._max_staleness
+        if limit is None or self._clock() - self._synced_at <= limit:
+            return None
+        with self._looking:
+            if self._clock() - self._looked_at >= _LOOK_AGAIN:
+                try:
+                    self.staleness()
+                except AzureError as error:
+                    self._looked_at = self._clock()
+                    return f"its Last Sync Time cannot be had: {describe_error(error, self._attempt_timeout)}"
+                self._looked_at = self._clock()
+            age = self._clock() - self._synced_at
+        if age <= limit:
+            return None
+        old = f"{age:.0f} s old" if math.isfinite(age) else "unknown"
+        return f"its Last Sync Time is {old}, and max_staleness is {limit:g} s"
+
+    def _hear(self, event: BreakerEvent) -> None:
+        if isinstance(event, Transition):
+            self._tell(event)
+
+    def _tell(self, event: GeoEvent) -> None:
+        for listener in self._listeners:
+            _tell_one(listener, event)
+
+
+def _tell_one(listener: Listener, event: GeoEvent) -> None:
+    try:
+        listener(event)
+    except Exception:
+        _logger.exception("a listener of a GeoFailover raised")
+
+
+def _order(target: Target, *, bound: bool, guarded: bool) -> tuple[str, ...]:
+    """Which endpoints a read may ask, the first one first.
+
+    The SDK binds later ranges of a download and later pages of a listing to the endpoint of the first. An ETag
+    guards a range's bytes, so the other may send it too; a page makes sense only to the endpoint that gave its
+    marker, and a caller's own choice stands.
+    """
+    if target.location == PRIMARY and not bound:
+        return (PRIMARY, SECONDARY)
+    if bound and guarded:
+        return (target.location, target.endpoints.other(target.location))
+    return (target.location,)
+
+
+class _WriteRetry(ExponentialRetry):
+    """The SDK's own retry, which also knows a signing error of another package than azure-storage-blob's."""
+
+    def increment(self, settings: Any, request: Any, response: Any = None, error: Any = None) -> bool:
+        if type(error).__name__ == "AzureSigningError":
+            return False
+        return bool(super().increment(settings, request, response, error))
+
+
+def _check_seconds(field: str, value: float, *, zero: bool = False) -> None:
+    numeric = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    if not numeric or value < 0 or (value == 0 and not zero):
+        raise ValueError(f"{field} must be finite and {'from' if zero else 'above'} 0 seconds, not {value!r}")
