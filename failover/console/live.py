@@ -1,0 +1,205 @@
+"""The dashboard on a terminal: takes events from any thread, draws the picture of them about twelve times a second."""
+
+from __future__ import annotations
+
+import io
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from types import TracebackType
+from typing import TextIO
+
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.live import Live
+from rich.text import Text
+
+from failover import events as ev
+from failover.console import words
+from failover.console.frame import Picture, render
+from failover.console.glyphs import CELL_STYLES
+from failover.console.view import Cell, View
+
+__all__ = ["LiveScreen", "render", "summary"]
+
+_REFRESH = 1 / 12  # seconds between two looks for something new
+_KEPT_LINES = 50
+
+
+class LiveScreen:
+    """A sink for events that draws them on the whole terminal while its context is open.
+
+    Events may come from any thread. On leaving, the terminal shows again what it showed before, and below
+    it a summary of the run. A terminal that goes away meanwhile (hang-up) ends the drawing, not the run: `lost` is
+    True then. What others write to a stderr on the same terminal meanwhile is shown after the screen is gone.
+    """
+
+    def __init__(
+        self,
+        console: Console,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        time_of_day: Callable[[], float] = time.time,
+    ) -> None:
+        """Draw on `console`. `clock` in seconds, monotonic; `time_of_day` in seconds since the epoch."""
+        self.view = View()
+        self.lost = False
+        self._console = console
+        self._clock = clock
+        self._time_of_day = time_of_day
+        self._ascii = console.options.ascii_only or console.legacy_windows
+        self._zero: float | None = None  # what the clock showed at t = 0
+        self._lock = threading.RLock()  # a signal's handler may come while the main thread holds it
+        self._quit = threading.Event()
+        self._drawn: tuple[int, int, Picture] | None = None
+        self._suspended = False
+        self._live = Live(
+            _Whole(self),
+            console=console,
+            screen=True,
+            auto_refresh=False,
+            redirect_stdout=False,
+            redirect_stderr=False,
+        )
+        self._thread = threading.Thread(target=self._keep_drawing, name="screen", daemon=True)
+        self._stderr: _Held | None = None
+
+    def __call__(self, event: ev.Event) -> None:
+        """Take in an event; it is on the screen within a twelfth of a second."""
+        with self._lock:
+            if self._zero is None:
+                self._zero = self._clock() - event.t
+                self.view.start = self._time_of_day() - event.t
+            self.view.apply(event)
+
+    def __enter__(self) -> LiveScreen:
+        """Take the screen."""
+        if sys.stderr is not None and sys.stderr.isatty():
+            self._stderr = _Held(sys.stderr)
+            sys.stderr = self._stderr
+        self._live.start()
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Give the screen back, and leave the summary on it."""
+        self._quit.set()
+        self._thread.join(2.0)
+        try:
+            self._live.stop()
+            if not self.lost:
+                self._console.print(summary(self.view, ascii_only=self._ascii), soft_wrap=True)
+        except (OSError, ValueError):
+            self.lost = True
+        finally:
+            self._give_back_stderr()
+
+    def suspend(self) -> None:
+        """Show the terminal as it was before, while the process is stopped (Ctrl-Z)."""
+        with self._lock:
+            self._suspended = True
+        try:
+            self._console.show_cursor(True)
+            self._console.set_alt_screen(False)
+        except (OSError, ValueError):
+            self.lost = True
+
+    def resume(self) -> None:
+        """Take the screen again."""
+        try:
+            self._console.set_alt_screen(True)
+            self._console.show_cursor(False)
+        except (OSError, ValueError):
+            self.lost = True
+        with self._lock:
+            self._drawn = None
+            self._suspended = False
+
+    def picture(self, width: int, height: int) -> Picture:
+        """The screen at this size, now."""
+        if self._drawn is not None and self._drawn[:2] == (width, height):
+            return self._drawn[2]
+        return self._paint(width, height)
+
+    def _paint(self, width: int, height: int) -> Picture:
+        with self._lock:
+            now = None if self._zero is None else self._clock() - self._zero
+            return render(self.view, width, height, now=now, ascii_only=self._ascii)
+
+    def _keep_drawing(self) -> None:
+        try:
+            while not self._quit.wait(_REFRESH):
+                self._draw()
+        except (OSError, ValueError):  # the terminal is gone; ValueError is what a closed file raises
+            self.lost = True
+
+    def _draw(self) -> None:
+        """Draw, if anything has changed: a still screen costs nothing and can be selected with the mouse."""
+        if self._suspended:
+            return
+        width, height = self._console.size
+        drawn = (width, height, self._paint(width, height))
+        if drawn != self._drawn:
+            self._drawn = drawn
+            self._live.refresh()
+
+    def _give_back_stderr(self) -> None:
+        if self._stderr is None:
+            return
+        if sys.stderr is self._stderr:
+            sys.stderr = self._stderr.stream
+        for line in self._stderr.lines:
+            self._stderr.stream.write(line)
+        self._stderr.stream.flush()
+
+
+class _Whole:
+    """The screen's picture as a renderable; drawn anew where the terminal has another size than it was drawn for."""
+
+    def __init__(self, screen: LiveScreen) -> None:
+        self._screen = screen
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        yield self._screen.picture(options.max_width, options.height or console.height)
+
+
+class _Held(io.TextIOBase):
+    """Keeps the last of what is written, for later. Logging and warnings would write across the picture."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream = stream
+        self.lines: deque[str] = deque(maxlen=_KEPT_LINES)
+
+    def write(self, text: str) -> int:
+        if text:
+            self.lines.append(text)
+        return len(text)
+
+
+def summary(view: View, *, ascii_only: bool = False) -> Text:
+    """The run in a few lines, to be read after the screen is gone; empty before the settings were known."""
+    text = Text()
+    if view.settings is None:
+        return text
+    text.append("RA-GRS failover", "bold").append(f": {words.clean(view.settings.account)}\n")
+    if view.last is not None:
+        text.append(f"  {words.reads(view.reads)}: ")
+        for name, count, cell in (
+            ("primary", view.primary, Cell.PRIMARY),
+            ("secondary", view.secondary, Cell.SECONDARY),
+            ("failed", view.failed, Cell.FAILED),
+        ):
+            text.append(f"{name} {count:,}", CELL_STYLES[cell] if count else "").append(", ")
+        text.append(f"retries {view.retries:,}\n")
+        half, most = view.quantile(0.5), view.quantile(0.99)
+        dash = "-" if ascii_only else "–"
+        if half is not None and most is not None:
+            text.append(f"  latency p50 {half:.1f} ms, p99 {most:.1f} ms {dash} ")
+            text.append(f"the circuit opened {words.times(view.opened) if view.opened else 'never'}\n")
+    if view.cleaned_up is not None and view.news:
+        text.append(f"  {view.news[-1].text}\n", "bold" if view.cleaned_up.error else "")
+    text.rstrip()
+    return text

@@ -1,0 +1,139 @@
+"""The reads so far: a strip of one cell each, the time that the last ones took, and their counts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from rich.text import Text
+
+from failover.console import words
+from failover.console.glyphs import ALARM, CELL_STYLES, columns, runs
+from failover.console.scene import ENDLESS, MARGIN, NARROW, Scene
+from failover.console.view import Cell
+
+_LABEL = 6  # columns of a row's number
+_TEN = 10  # cells; rows are a multiple of it where that is possible
+_UNBOUNDED = 1 << 60  # reads
+_BARE = {cell: style.removeprefix("bold ") for cell, style in CELL_STYLES.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    """How the reads are laid out: each round begins a row, and its rows are about equally long."""
+
+    label: int  # columns of a row's number and the gap after it
+    width: int  # cells in a row
+    every: int  # reads in a round
+
+    @classmethod
+    def of(cls, scene: Scene) -> _Rows:
+        view = scene.view
+        label = 0 if scene.width < NARROW else max(_LABEL, len(str(view.reads))) + 2
+        room = max(1, scene.width - label - (MARGIN if label else 0))
+        tens = room // _TEN * _TEN or room
+        every = view.settings.pause_every if view.settings else 0
+        if not every:
+            return cls(label, tens, tens)
+        even = -(-every // -(-every // room))
+        return cls(label, min(room, -(-even // _TEN) * _TEN), every)
+
+    @property
+    def in_round(self) -> int:
+        return -(-self.every // self.width)
+
+    def of_read(self, n: int) -> int:
+        """The row (from 0) of read n (from 1)."""
+        whole, rest = divmod(n - 1, self.every)
+        return whole * self.in_round + rest // self.width
+
+    def first(self, row: int) -> int:
+        """The first read of a row."""
+        whole, rest = divmod(row, self.in_round)
+        return whole * self.every + rest * self.width + 1
+
+
+def strip_rows(scene: Scene) -> int:
+    """How many rows all reads of the run take."""
+    total = scene.view.settings.requests if scene.view.settings else 1
+    return _Rows.of(scene).of_read(total) + 1 if total else ENDLESS
+
+
+def strip(scene: Scene, rows: int) -> list[Text]:
+    """One cell for each read, and a faint one for each to come; the newest row is always among them."""
+    view, layout = scene.view, _Rows.of(scene)
+    done = list(view.cells)
+    oldest = view.reads - len(done) + 1
+    total = (view.settings.requests if view.settings else 0) or _UNBOUNDED
+    looks: dict[Cell | None, tuple[str, str]] = {cell: (scene.glyphs.cells[cell], CELL_STYLES[cell]) for cell in Cell}
+    looks[None] = (scene.glyphs.unread, "dim")
+    top = max(0, layout.of_read(max(1, view.reads)) - rows + 1)
+    lines = []
+    for row in range(top, top + rows):
+        start, end = layout.first(row), min(layout.first(row + 1), total + 1)
+        line = Text()
+        if layout.label:
+            begun = start <= max(1, view.reads) and row % layout.in_round == 0
+            line.append(f"{start:>{layout.label - 2}}  ", "" if begun else "dim")
+        shown = [done[n - oldest] if oldest <= n <= view.reads else None for n in range(start, end)]
+        lines.append(line.append_text(runs(looks[cell] for cell in shown)))
+    return lines
+
+
+def legend(scene: Scene, _rows: int) -> list[Text]:
+    """What the cells mean."""
+    line = Text()
+    for gap, names in ((2, [each.value for each in Cell]), (1, ["primary", "secondary", "after a try", "failed"])):
+        line = Text(" " * _Rows.of(scene).label)
+        for cell, name in zip(Cell, names, strict=True):
+            line.append(scene.glyphs.cells[cell], CELL_STYLES[cell]).append(f" {name}{' ' * gap}", "dim")
+        line.rstrip()
+        if line.cell_len <= scene.width:
+            break
+    return [line]
+
+
+def latency(scene: Scene, rows: int) -> list[Text]:
+    """The last reads' milliseconds as columns, and how those of the last thousand are spread."""
+    view, label = scene.view, _Rows.of(scene).label
+    half, most = view.quantile(0.5), view.quantile(0.99)
+    if half is None or most is None:
+        return []
+    beside = f"p50 {_ms(half)}  p99 {_ms(most)}"
+    room = scene.width - label - len(beside) - 2 - MARGIN
+    if room < _TEN:
+        return [Text.assemble(" " * label, ("ms  ", "dim"), beside)]
+    room = room // _TEN * _TEN
+    values = list(view.latencies)[-room:]
+    top = max([4 * half, *(ms for ms, _ in values)])  # a healthy run stays low, and what is slow stands out
+    lines = []
+    for row, chart in enumerate(columns([(ms, _BARE[cell]) for ms, cell in values], top, rows, scene.glyphs)):
+        head = "ms" if row == rows - 1 else _ms(top) if row == 0 else ""
+        line = Text.assemble((f"{head:>{label - 2}}  ", "dim"), chart)
+        if row == rows - 1:
+            line.pad_right(label + room + 2 - line.cell_len)
+            line.append(beside)
+        lines.append(line)
+    return lines
+
+
+def counts(scene: Scene, _rows: int) -> list[Text]:
+    """How many reads each endpoint answered, and whether a fault is on."""
+    view = scene.view
+    kind = words.clean(view.fault, 20)
+    told = {"primary": view.primary, "secondary": view.secondary, "retries": view.retries, "failed": view.failed}
+    fault = Text(f" fault {kind} is ON ", ALARM) if view.fault_on else Text(f" fault {kind} is off ", "dim")
+    few = [name for name in told if name != "retries"]
+    for gap, names in ((4, list(told)), (2, list(told)), (1, list(told)), (1, few)):
+        line = Text(scene.margin)
+        for name in names:
+            style = "bold red" if name == "failed" and told[name] else "bold"
+            line.append(f"{name} ").append(f"{told[name]:,}", style).append(" " * gap)
+        if line.cell_len + fault.cell_len + 1 <= scene.width:
+            line.pad_right(scene.width - line.cell_len - fault.cell_len - 1)
+            return [line.append_text(fault)]
+    line = Text.assemble(scene.margin, (f"{kind} ON" if view.fault_on else "", ALARM), " " if view.fault_on else "")
+    return [line.append(" ".join(f"{name[0]}{count}" for name, count in told.items()))]
+
+
+def _ms(value: float) -> str:
+    return f"{value:.1f}" if value < 100 else f"{value:,.0f}"

@@ -1,0 +1,64 @@
+"""Hands each event to everyone who shows or keeps it, and goes on when one of them breaks."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+
+from failover.events import CleanedUp, Event, Noted
+
+Sink = Callable[[Event], None]
+
+
+class Sinks:
+    """A sink made of sinks, for events of any thread; each sees one event at a time, in one order.
+
+    `nobody_left` is called when what shows the run is gone, as after `| head`.
+    """
+
+    def __init__(self) -> None:
+        self.nobody_left: Callable[[], None] = lambda: None
+        self._keepers: dict[str, Sink] = {}
+        self._shower: Sink | None = None
+        self._lock = threading.RLock()
+
+    def keep(self, name: str, sink: Sink) -> None:
+        """Add one without which the run goes on; `name` says what ended when it breaks."""
+        self._keepers[name] = sink
+
+    def show(self, sink: Sink) -> None:
+        """Set the one that shows the run."""
+        self._shower = sink
+
+    def __call__(self, event: Event) -> None:
+        with self._lock:
+            self._show(event)
+            for name, sink in list(self._keepers.items()):
+                try:
+                    sink(event)
+                except OSError as error:
+                    del self._keepers[name]
+                    self(Noted(t=event.t, text=f"{name} ends here: {error.strerror or type(error).__name__}."))
+
+    def _show(self, event: Event) -> None:
+        if self._shower is not None:
+            try:
+                self._shower(event)
+            except OSError:
+                self._shower = None
+                _forget_stdout()
+                self.nobody_left()
+        if self._shower is None and isinstance(event, CleanedUp) and event.error is not None:
+            with suppress(OSError):
+                sys.stderr.write(f"circuitbreaker.py: the container {event.container} is left behind.\n")
+
+
+def _forget_stdout() -> None:
+    """Python flushes stdout once more when it ends, and would complain of the same again."""
+    with suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)

@@ -1,0 +1,94 @@
+"""The foot of the screen: what happened last, what to do while the run is paused, and the keys."""
+
+from __future__ import annotations
+
+from rich.text import Text
+
+from failover.console import words
+from failover.console.glyphs import cut, fold
+from failover.console.keys import footer as keys_now
+from failover.console.scene import MARGIN, NARROW, WIDE, Scene
+
+_DATED = 60  # columns from which there is room for the time of day
+
+
+def _advice(scene: Scene) -> list[str]:
+    view = scene.view
+    if view.paused is None:
+        return []
+    told: tuple[str, ...] = ()
+    if not view.paused.asked:
+        proxy = view.settings is not None and view.settings.proxy is not None
+        fault = words.clean(view.fault, 20)
+        told = words.advice(fault=fault, fault_on=view.fault_on, state=view.state, proxy=proxy)
+    width = scene.width - 1 if scene.width < NARROW else min(scene.width, WIDE) - 2 * MARGIN - 4
+    return [line for each in (*told, words.KEYS_WHILE_PAUSED) for line in fold(each, width)]
+
+
+def box_rows(scene: Scene) -> int:
+    """How many rows the box of a pause takes; 0 while the run is not paused."""
+    return len(_advice(scene)) + 2 if scene.view.paused else 0
+
+
+def box(scene: Scene, rows: int) -> list[Text]:
+    """That the run is paused, and what can be done now."""
+    paused, glyphs = scene.view.paused, scene.glyphs
+    if paused is None:
+        return []
+    advice = _advice(scene)
+    title = f" Paused after read {paused.n:,} "
+    if scene.width < NARROW:
+        return [Text(" PAUSED: any key ", "bold reverse"), *(Text(line) for line in advice)]
+    if rows < len(advice) + 2:
+        return [Text(f"{title.rstrip()}: any key resumes ", "bold reverse"), *(Text(f" {line}") for line in advice)]
+    left, right, down, up = glyphs.corners
+    width = min(scene.width, WIDE) - 2 * MARGIN
+    edge = "bold yellow"
+    top = Text.assemble(scene.margin, (left + glyphs.rule, edge), (title, "bold reverse yellow"))
+    top.append(glyphs.rule * (width - top.cell_len + MARGIN - 1) + right, edge)
+    lines = [top]
+    for each in advice:
+        line = Text.assemble(scene.margin, (glyphs.upright, edge), f"  {each}")
+        line.pad_right(width + MARGIN - 1 - line.cell_len)
+        lines.append(line.append(glyphs.upright, edge))
+    return [*lines, Text.assemble(scene.margin, (up + glyphs.rule * (width - 2) + down, edge))]
+
+
+def news(scene: Scene, rows: int) -> list[Text]:
+    """The last sentences, the newest at the bottom; one that does not fit whole is left out."""
+    shown = list(scene.view.news)
+    if scene.view.paused and shown and shown[-1].topic == "paused":
+        shown.pop()  # the box says it
+    lines: list[Text] = []
+    for each in reversed(shown):
+        when = f"{scene.view.dated(each.t)}  " if scene.width >= _DATED else ""
+        folded = fold(each.text, scene.width - len(when) - 2 * len(scene.margin))
+        if lines and len(lines) + len(folded) > rows:
+            break
+        if len(folded) > rows:
+            folded = [*folded[: rows - 1], f"{folded[rows - 1]} {scene.glyphs.ellipsis}"]
+        style = "bold red" if each.bad else "bold" if not lines else ""
+        dates = [when, *[" " * len(when)] * len(folded)]
+        lines[:0] = [
+            Text.assemble(scene.margin, (date, "dim"), (line, style)) for date, line in zip(dates, folded, strict=False)
+        ]
+        if len(lines) >= rows:
+            break
+    return lines
+
+
+def footer(scene: Scene, _rows: int) -> list[Text]:
+    """The keys that do something now."""
+    view = scene.view
+    keys = keys_now(paused=view.paused is not None, fault=words.clean(view.fault, 20), fault_on=view.fault_on)
+    key_style = "bold reverse" if view.paused else "bold"
+    line = Text()
+    for gap, told in ((3, keys), (1, keys), (1, [(key, does.split()[0]) for key, does in keys])):
+        line = Text(" " if gap > 1 else "")
+        for key, does in told:
+            line.append(key, key_style).append(f" {does}{' ' * gap}")
+        line.rstrip()
+        if line.cell_len <= scene.width:
+            return [line]
+    short = Text(" ").join(Text(key, key_style) for key, _ in keys)
+    return [cut(Text.assemble("keys: ", short), scene.width, scene.glyphs.ellipsis)]

@@ -1,0 +1,342 @@
+"""The story: upload a blob, wait for its replica, read it again and again, pause, clean up; each step is an event."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from azure.core.exceptions import AzureError, ResourceNotFoundError, ServiceRequestError
+from azure.storage.blob import BlobClient, BlobServiceClient
+
+from failover import events as ev
+from failover.breaker import AfterCalls, ConsecutiveFailures, Cooldown, Policy, Transition
+from failover.storage.account import Account, BadSettings
+from failover.storage.client import check_kind, explain
+from failover.storage.events import GeoEvent, ReadEnded, Retry
+from failover.storage.faults import Fault, FaultTransport
+from failover.storage.geo import GeoFailover
+
+BLOB: Final = "HelloWorld"
+CONTENT: Final = b"Hello, World!"
+CONTAINER_PREFIX: Final = "circuitbreaker-demo-"
+
+REPLICA_WAIT: Final = 60.0  # seconds
+
+_LOOK_EVERY: Final = 2.0  # seconds between two looks at the secondary
+_POLL_FIRST, _POLL_LAST = 0.25, 2.0  # seconds between two looks for the replica
+_TICK: Final = 0.2  # seconds that a wait lasts at most before it looks up: Windows interrupts no longer one
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What the user asked for. Times in seconds; `fail` holds pairs of first and last read, from 1."""
+
+    requests: int = 1000
+    pause_every: int = 200
+    rate: float = 0.0
+    retry_threshold: int = 5
+    secondary_threshold: int = 20
+    cooldown: float | None = None
+    timeout: float = 2.0
+    fault: Fault = Fault.STATUS_503
+    fail: tuple[tuple[int, int], ...] = ()
+    proxy: str | None = None
+    replica_wait: float = REPLICA_WAIT
+
+    def policy(self) -> Policy:
+        """For both circuits: what teaches, not what production wants (see `failover.storage.PRODUCTION`)."""
+        recovery = AfterCalls(self.secondary_threshold) if self.cooldown is None else Cooldown(self.cooldown)
+        return Policy(trip=ConsecutiveFailures(self.retry_threshold), recovery=recovery, timeout=self.timeout / 2)
+
+    def failing(self, n: int) -> bool:
+        """Whether the fault is to be on at read `n`."""
+        return any(first <= n <= last for first, last in self.fail)
+
+
+class Demo:
+    """One run. `emit` takes each event, from this thread and from the one that looks at the secondary.
+
+    It is also what keys control: `pause`, `resume`, `toggle_fault` and `quit` may be called from any thread.
+    """
+
+    def __init__(
+        self, plan: Plan, account: Account, faults: FaultTransport, emit: Callable[[ev.Event], None], *, attended: bool
+    ) -> None:
+        self._plan = plan
+        self._account = account
+        self._faults = faults
+        self._sink = emit
+        self._attended = attended
+        self._zero = time.monotonic()
+        self._wake = threading.Condition(threading.RLock())
+        self._paused = self._pausing = self._quitting = False
+        self._look = threading.Event()
+        self._over = threading.Event()
+        self._container = CONTAINER_PREFIX + uuid.uuid4().hex[:12]
+        self._may_exist = False
+        self._n = 0
+        self._seen: list[GeoEvent] = []
+        self._counts = {ev.PRIMARY: 0, ev.SECONDARY: 0, None: 0}
+        attempts = {"primary_attempts": None, "attempt_timeout": plan.timeout}
+        self.policy = GeoFailover(policy=plan.policy(), listeners=[self._hear], **attempts)  # type: ignore[arg-type]
+        # The preparations must not count as reads: they have circuits of their own.
+        self.setup_policy = GeoFailover(attempt_timeout=max(plan.timeout, 5.0))
+
+    # --- what keys do -----------------------------------------------------------------------------------------
+
+    @property
+    def paused(self) -> bool:
+        """Whether the run waits for a key."""
+        return self._paused
+
+    def pause(self) -> None:
+        """Stop before the next read, until `resume`."""
+        with self._wake:
+            self._pausing = True
+
+    def resume(self) -> None:
+        """Go on."""
+        with self._wake:
+            self._paused = self._pausing = False
+            self._wake.notify_all()
+
+    def toggle_fault(self) -> None:
+        """Switch the fault; a paused run stays paused."""
+        self._switch_fault(not self._faults.on)
+
+    def quit(self) -> None:
+        """End the run before the next read, and clean up."""
+        with self._wake:
+            self._quitting = True
+            self._wake.notify_all()
+
+    # --- the story --------------------------------------------------------------------------------------------
+
+    def run(self, setup: BlobServiceClient, service: BlobServiceClient) -> bool:
+        """Tell it all; True where every read was answered.
+
+        `setup` carries `setup_policy`, `service` carries `policy`. Raises `BadSettings` where the run ends before
+        its first read. The container is deleted whatever happens; if it cannot be, `CleanedUp` says so.
+        """
+        self._emit(ev.Started, **self._about())
+        note = None if self._account.stand_in else check_kind(setup, self._account)
+        if note is not None:
+            self._emit(ev.Noted, text=note)
+        watch = threading.Thread(target=self._watch_secondary, name="last-sync", daemon=True)
+        try:
+            blob = self._upload(setup)
+            if self._wait_for_replica(blob):
+                watch.start()
+                self._read_on(service.get_blob_client(self._container, BLOB))
+                self._emit(
+                    ev.Finished,
+                    reads=self._n,
+                    primary=self._counts[ev.PRIMARY],
+                    secondary=self._counts[ev.SECONDARY],
+                    failed=self._counts[None],
+                )
+        finally:
+            self._over.set()
+            self._look.set()
+            self._clean_up(setup)
+        return self._counts[None] == 0
+
+    def _about(self) -> dict[str, Any]:
+        plan = self._plan
+        return {
+            "account": str(self._account),
+            "stand_in": self._account.stand_in,
+            "requests": plan.requests,
+            "pause_every": plan.pause_every if self._attended else 0,
+            "rate": plan.rate,
+            "retry_threshold": plan.retry_threshold,
+            "secondary_threshold": plan.secondary_threshold if plan.cooldown is None else None,
+            "cooldown": plan.cooldown,
+            "fault": plan.fault.value,
+            "proxy": plan.proxy,
+        }
+
+    def _upload(self, setup: BlobServiceClient) -> BlobClient:
+        container = setup.get_container_client(self._container)
+        try:
+            self._may_exist = True
+            try:
+                container.create_container(retry_total=0)
+            except AzureError as error:
+                self._may_exist = not _was_refused(error)
+                raise
+            blob = container.upload_blob(BLOB, CONTENT, retry_total=0)
+        except AzureError as error:
+            raise BadSettings(
+                f"The upload to the {self._account} failed: {explain(error, self._account)} "
+                "The demonstration begins with an upload, which only the primary takes."
+            ) from None
+        account = "stand-in" if self._account.stand_in else self._account.name
+        self._emit(ev.Uploaded, container=self._container, blob=BLOB, bytes=len(CONTENT), account=account)
+        return blob
+
+    def _wait_for_replica(self, blob: BlobClient) -> bool:
+        """True when it is there; False when the user quits."""
+        began, attempts, pause, limit = time.monotonic(), 0, _POLL_FIRST, self._plan.replica_wait
+        while True:
+            attempts += 1
+            try:
+                blob.get_blob_properties(use_location=ev.SECONDARY)
+            except AzureError as error:
+                last = (
+                    "it is not there yet" if isinstance(error, ResourceNotFoundError) else explain(error, self._account)
+                )
+            else:
+                self._emit(ev.Replicated, seconds=time.monotonic() - began, attempts=attempts)
+                return True
+            waited = time.monotonic() - began
+            if waited >= limit:
+                raise BadSettings(
+                    f"The blob did not reach the secondary within {limit:g} s ({last.rstrip('.')}). Geo-replication "
+                    "may be behind: try again later, or wait longer with FAILOVER_REPLICA_WAIT_SECONDS."
+                )
+            self._emit(ev.Waiting, seconds=waited, limit=limit, attempts=attempts)
+            if not self._wait(min(pause, limit - waited)):
+                return False
+            pause = min(1.5 * pause, _POLL_LAST)
+
+    def _read_on(self, blob: BlobClient) -> None:
+        plan, failing, due = self._plan, False, time.monotonic()
+        for n in range(1, plan.requests + 1) if plan.requests else itertools.count(1):
+            if self._quitting:
+                return
+            if plan.failing(n) is not failing:
+                failing = not failing
+                self._switch_fault(failing)
+            self._n = n
+            self._read(blob)
+            if self._should_pause(n):
+                self._pause(n)
+                due = time.monotonic()
+            if plan.rate:
+                due = max(due + 1 / plan.rate, time.monotonic())
+                if not self._wait(due - time.monotonic()):
+                    return
+
+    def _read(self, blob: BlobClient) -> None:
+        self._seen.clear()
+        error = None
+        began = time.perf_counter()
+        try:
+            if blob.download_blob().readall() != CONTENT:
+                error = "the bytes are not those that were uploaded"
+        except AzureError as failure:
+            error = explain(failure, self._account).rstrip(".")
+        ms = (time.perf_counter() - began) * 1000
+        ended = [each for each in self._seen if isinstance(each, ReadEnded)]
+        endpoint = ended[-1].endpoint if ended and error is None else None
+        tried = endpoint == ev.PRIMARY or any(isinstance(e, Retry) and e.endpoint == ev.PRIMARY for e in self._seen)
+        self._counts[endpoint] += 1
+        circuit = self.policy.primary.snapshot()
+        self._emit(
+            ev.Read,
+            n=self._n,
+            endpoint=endpoint,
+            state=circuit["state"],
+            ok=error is None,
+            ms=ms,
+            attempts=sum(each.attempts for each in ended),
+            error=error,
+            failures=circuit["failures"],
+            reads_left=circuit["calls_left"],
+            seconds_left=circuit["retry_after"],
+            tried_primary=tried,
+        )
+
+    def _should_pause(self, n: int) -> bool:
+        if not self._attended or self._quitting or n == self._plan.requests:
+            return False
+        return self._pausing or (self._plan.pause_every > 0 and n % self._plan.pause_every == 0)
+
+    def _pause(self, n: int) -> None:
+        with self._wake:
+            asked, self._pausing, self._paused = self._pausing, False, True
+        self._emit(ev.Paused, n=n, asked=asked)
+        with self._wake:
+            while self._paused and not self._quitting:
+                self._wake.wait(_TICK)
+            self._paused = False
+        if not self._quitting:
+            self._emit(ev.Resumed, n=n)
+
+    def _clean_up(self, setup: BlobServiceClient) -> None:
+        if not self._may_exist:
+            return
+        error: str | None = "interrupted"
+        try:
+            if self._faults.on:
+                self._faults.switch(on=False)
+            error = self._delete_container(setup)
+        finally:
+            self._emit(ev.CleanedUp, container=self._container, error=error)
+
+    def _delete_container(self, setup: BlobServiceClient) -> str | None:
+        """None when it is gone, else why it may not be."""
+        try:
+            setup.delete_container(self._container, retry_total=0)
+        except ResourceNotFoundError:
+            return None
+        except AzureError as error:
+            return explain(error, self._account)
+        return None
+
+    # --- small parts ------------------------------------------------------------------------------------------
+
+    def _emit(self, kind: type[ev.Event], /, **fields: Any) -> None:
+        self._sink(kind(t=time.monotonic() - self._zero, **fields))
+
+    def _hear(self, event: GeoEvent) -> None:
+        self._seen.append(event)
+        if isinstance(event, Retry) and event.endpoint == ev.PRIMARY:
+            about = {"failures": event.failures, "threshold": event.threshold, "error": event.error}
+            self._emit(ev.Retried, n=self._n, **about)
+        elif isinstance(event, Transition):
+            old, new = event.old.value, event.new.value
+            self._emit(ev.Transitioned, n=self._n, circuit=event.name, old=old, new=new, reason=event.reason)
+            self._look.set()
+
+    def _switch_fault(self, on: bool) -> None:
+        self._faults.switch(on)
+        self._emit(ev.FaultSwitched, kind=self._plan.fault.value, on=on)
+
+    def _wait(self, seconds: float) -> bool:
+        """Let `seconds` pass; False where the user quits meanwhile."""
+        until = time.monotonic() + seconds
+        with self._wake:
+            while not self._quitting and (left := until - time.monotonic()) > 0:
+                self._wake.wait(min(left, _TICK))
+            return not self._quitting
+
+    def _watch_secondary(self) -> None:
+        """Look at the secondary every two seconds, and at once when a circuit changes."""
+        while not self._over.is_set():
+            self._look_once()
+            self._look.wait(_LOOK_EVERY)
+            self._look.clear()
+
+    def _look_once(self) -> None:
+        try:
+            age = self.setup_policy.staleness()
+        except AzureError as error:
+            if not self._over.is_set():
+                self._emit(ev.SecondarySeen, reachable=False, staleness=None, error=explain(error, self._account))
+        else:
+            if not self._over.is_set():
+                self._emit(ev.SecondarySeen, reachable=True, staleness=age if math.isfinite(age) else None)
+
+
+def _was_refused(error: AzureError) -> bool:
+    """Whether the request surely did nothing: it never arrived, or the service said no."""
+    status = getattr(error, "status_code", None) or 0
+    return isinstance(error, ServiceRequestError) or 400 <= status < 500

@@ -1,0 +1,33 @@
+"""Settings from the environment and the file `.env`; the environment goes first."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from pathlib import Path
+
+from dotenv import dotenv_values
+from dotenv.parser import parse_stream
+
+from failover.storage.account import BadSettings
+
+
+def read_settings(environment: Mapping[str, str], file: Path) -> dict[str, str | None]:
+    """The variables of `environment` over those of `file` (UTF-8, a BOM and any line ends allowed), if it exists.
+
+    A variable that is set to nothing in the environment hides that of the file. Raises `BadSettings` where the
+    file cannot be read or a line of it cannot be understood.
+    """
+    try:
+        text = file.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        return dict(environment)
+    except UnicodeDecodeError:
+        raise BadSettings(f"{file.name} cannot be read: it is not UTF-8. Save it as UTF-8.") from None
+    except OSError as error:
+        raise BadSettings(f"{file.name} cannot be read: {error.strerror or type(error).__name__}.") from None
+    for binding in parse_stream(io.StringIO(text)):
+        if binding.error:
+            # Not the line itself: it may hold a key.
+            raise BadSettings(f"{file.name}, line {binding.original.line}, cannot be understood: write NAME=value.")
+    return {**dotenv_values(stream=io.StringIO(text), interpolate=False), **environment}

@@ -1,0 +1,140 @@
+"""An RA-GRS storage account on loopback, for a machine with no Azure: two real ports, one lagging behind the other.
+
+The parts: `standin_blobs` holds what is stored and what of it has reached the secondary, `standin_service` speaks
+the Blob service's language, `standin_server` has the sockets and can break them. Nothing here needs the SDK.
+"""
+
+from __future__ import annotations
+
+import base64
+import secrets
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from types import TracebackType
+from typing import NamedTuple
+
+from .standin_blobs import Contents
+from .standin_server import HOST, Exchange, Port
+from .standin_service import ACCOUNT, Endpoint, Reply, Request, answer
+
+__all__ = ["Exchange", "Hit", "Reply", "Request", "StandIn"]
+
+_HITS_KEPT = 10_000
+
+
+class Hit(NamedTuple):
+    """A request for this account that arrived whole, and the status of its answer.
+
+    `path` is `/container/blob`, without the account's name, and without the query: that may hold a SAS.
+    """
+
+    endpoint: Endpoint
+    method: str
+    path: str
+    status: int
+
+
+class StandIn:
+    """An RA-GRS account named `devstoreaccount1` whose endpoints are two ports of 127.0.0.1, open until `close()`.
+
+    The secondary shows the account as it was `replication_lag` seconds ago (0: at once), refuses writes and
+    reports its Last Sync Time. While the primary is lost nothing reaches the secondary and that time stands
+    still. `clock` gives seconds since the epoch, for all dates and for the lag. `sku` is what Get Account
+    Information answers. Raises ValueError for a lag that is negative or not finite.
+
+    Signatures are NOT verified: a request must carry an Authorization header or a SAS, and any one will do. What
+    is stored is kept in memory and is gone with the process.
+
+    Set `interfere` to a callable that takes an Exchange, to change answers on their way out. It runs in the
+    threads of the requests, so several times at once, and may lose an endpoint.
+    """
+
+    def __init__(
+        self,
+        replication_lag: float = 1.0,
+        *,
+        sku: str = "Standard_RAGRS",
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.account_name = ACCOUNT
+        self.account_key = base64.b64encode(secrets.token_bytes(64)).decode()
+        self.interfere: Callable[[Exchange], None] | None = None
+        self._contents = Contents(replication_lag, clock)
+        self._sku = sku
+        self._clock = clock
+        self._hits: deque[Hit] = deque(maxlen=_HITS_KEPT)
+        self._hits_lock = threading.Lock()
+        self._primary = Port("primary", ACCOUNT, self._exchange)
+        try:
+            self._secondary = Port("secondary", f"{ACCOUNT}-secondary", self._exchange)
+        except OSError:
+            self._primary.close()
+            raise
+
+    @property
+    def primary_url(self) -> str:
+        """Stays the same when the primary is lost and restored."""
+        return f"http://{HOST}:{self._primary.number}/{ACCOUNT}"
+
+    @property
+    def secondary_url(self) -> str:
+        """The path ends in `-secondary`, as Azurite's does."""
+        return f"http://{HOST}:{self._secondary.number}/{ACCOUNT}-secondary"
+
+    @property
+    def connection_string(self) -> str:
+        """With both endpoints, and with the account's key: not for any log."""
+        return (
+            f"DefaultEndpointsProtocol=http;AccountName={self.account_name};AccountKey={self.account_key};"
+            f"BlobEndpoint={self.primary_url};BlobSecondaryEndpoint={self.secondary_url};"
+        )
+
+    @property
+    def hits(self) -> list[Hit]:
+        """The last 10,000 requests, oldest first. One is here before its answer is on the way."""
+        with self._hits_lock:
+            return list(self._hits)
+
+    def lose_primary(self) -> None:
+        """Refuse connections to the primary, cut those that are open, stop replication. No effect on a lost one."""
+        self._primary.shut()
+        self._contents.halt_replication()
+
+    def restore_primary(self) -> None:
+        """Open the same port again, with all that was stored. No effect on a primary that was not lost."""
+        self._contents.resume_replication()
+        self._primary.open()
+
+    def lose_secondary(self) -> None:
+        """Refuse connections to the secondary and cut those that are open. No effect on a lost one."""
+        self._secondary.shut()
+
+    def restore_secondary(self) -> None:
+        """Open the same port again. No effect on a secondary that was not lost."""
+        self._secondary.open()
+
+    def close(self) -> None:
+        """Give both ports back and end every thread, for good. No effect the second time."""
+        self._primary.close()
+        self._secondary.close()
+
+    def __enter__(self) -> StandIn:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<StandIn {self.primary_url} {self.secondary_url}>"
+
+    def _exchange(self, request: Request) -> Exchange:
+        exchange = Exchange(request, answer(request, self._contents, sku=self._sku, now=self._clock()))
+        if self.interfere is not None:
+            self.interfere(exchange)
+        with self._hits_lock:
+            self._hits.append(Hit(request.endpoint, request.method, request.path, exchange.reply.status))
+        return exchange
