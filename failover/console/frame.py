@@ -59,6 +59,7 @@ _STEPS = (
     ("gap 4", 1), ("word", 5), ("latency", 3), ("strip", 10), ("gap 5", 1), ("gap 7", 1), ("news", 8), ("latency", 5),
     ("strip", 20), ("news", 14), ("strip", 40), ("news", 24), ("strip", ENDLESS), ("fill", ENDLESS),
 )  # fmt: skip
+_TALL = 30  # rows that a pause's box and the news before it have room on together
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,10 @@ class Picture:
         for index, line in enumerate(self.lines):
             if index:
                 yield Segment.line()
-            yield from line.render(console)
+            if line.spans:
+                yield from line.render(console)
+            else:  # which forgets the style of a line that has but one
+                yield Segment(line.plain, console.get_style(line.style))
 
 
 def render(view: View, width: int, height: int, *, now: float | None = None, ascii_only: bool = False) -> Picture:
@@ -104,7 +108,7 @@ def _deal(scene: Scene, height: int) -> dict[str, int]:
         "circuit": circuit_rows(scene),
         "strip": strip_rows(scene),
         "latency": 5,
-        "news": ENDLESS,
+        "news": 0 if paused and height < _TALL else ENDLESS,
         "fill": ENDLESS,
     }
     heights = word_rows(scene)

@@ -72,6 +72,8 @@ def _small_word(scene: Scene, cell: Cell, rows: int) -> list[Text]:
         first = Text.assemble(scene.margin, (name, style), " ", f"{scene.view.reads}{f'/{total}' if total else ''}")
     if first.cell_len > scene.width:
         first = Text.assemble(scene.margin, (name, style), " ", f"{scene.view.reads}")
+    if first.cell_len > scene.width:
+        first = Text(name, style)
     if rows < 2:
         waited = _waited(scene)
         return [first.append(f"  {waited}" if waited else "")]

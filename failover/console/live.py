@@ -86,10 +86,12 @@ class LiveScreen:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         """Give the screen back, and leave the summary on it."""
-        self._quit.set()
-        self._thread.join(2.0)
         try:
-            self._live.stop()
+            try:
+                self._quit.set()
+                self._thread.join(2.0)
+            finally:  # an impatient second Ctrl-C ends the wait, and the terminal is still given back
+                self._live.stop()
             if not self.lost:
                 self._console.print(summary(self.view, ascii_only=self._ascii), soft_wrap=True)
         except (OSError, ValueError):

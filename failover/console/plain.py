@@ -60,7 +60,7 @@ class PlainLines:
             state=self._state,
             proxy=self._settings.proxy is not None,
         )
-        return " ".join((*told, KEYS_WHILE_PAUSED))
+        return " ".join(each if each.endswith((".", ",")) else f"{each}." for each in (*told, KEYS_WHILE_PAUSED))
 
 
 def _read(event: ev.Read) -> str:

@@ -24,7 +24,8 @@ _LONGEST = 256  # characters; a longer sequence is noise and counts as one key
 # One escape sequence, complete: Linux console function keys, old mouse reports, CSI, SS3, strings (replies of the
 # terminal), and Alt with a key.
 _SEQUENCE = re.compile(
-    r"\x1b{1,2}(?:\[\[.|\[M...|\[[0-?]*[ -/]*[@-~]|O.|[\]P_^X][^\x07\x1b]*(?:\x07|\x1b\\)|[^\[O\]P_^X\x1b])", re.DOTALL
+    r"\x1b{1,2}(?:\[\[.|\[M...|\[(?![\[M])[0-?]*[ -/]*[@-~]|O.|[\]P_^X][^\x07\x1b]*(?:\x07|\x1b\\)|[^\[O\]P_^X\x1b])",
+    re.DOTALL,
 )
 # What a terminal sends without a key being pressed: it gained or lost the focus, the mouse moved, a reply.
 _NO_KEY = re.compile(r"\x1b(?:\[[IO]|\[M...|\[<[\d;]*[Mm]|\[\?[\d;]*[a-z]|\[>[\d;]*c|[\]P_^X].*)", re.DOTALL)

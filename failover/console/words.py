@@ -122,6 +122,7 @@ class Narrator:
         self._cooldown: float | None = None
         self._causes: set[str] = set()
         self._failures = 0
+        self._probing = False
         self._failed_from: int | None = None
         self._net: bool | None = None
 
@@ -195,7 +196,7 @@ class Narrator:
         self._causes.add(why)
         self._failures = event.failures
         more = "" if _STATUS.match(event.error) else f": {clean(event.error, 120)}"
-        count = f"failure {event.failures} of {event.threshold}"
+        count = "it was the probe" if self._probing else f"failure {event.failures} of {event.threshold}"
         return Said(f"Read {event.n:,}: the primary {why} ({count}){more}", f"attempts {event.n}")
 
     def _transition(self, event: ev.Transitioned) -> Said:
@@ -204,7 +205,8 @@ class Narrator:
         if event.circuit == ev.SECONDARY:
             return self._secondary_transition(event, reason)
         topic = f"attempts {event.n}"
-        if event.new == ev.HALF_OPEN:
+        self._probing = event.new == ev.HALF_OPEN
+        if self._probing:
             return Said(f"The circuit is half-open: read {event.n:,} probes the primary.", topic)
         why, many = self._why(), self._failures or self._threshold
         self._forget_failures()

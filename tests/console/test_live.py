@@ -1,0 +1,295 @@
+"""The screen: a picture that fits every size at every stage of a run, and the live loop that shows it."""
+
+from __future__ import annotations
+
+import io
+import logging
+import sys
+import threading
+from typing import Any
+
+import pyte
+import pytest
+from rich.cells import cell_len
+from rich.console import Console
+
+from failover import events as ev
+from failover.console.live import LiveScreen, render, summary
+from failover.console.view import View
+from tests.console.story import ACCOUNT, STAGES, aside, read, started, view_of, whole
+
+SIZES = [(80, 24), (120, 40), (20, 5), (60, 15), (1, 1), (2, 3), (40, 10), (79, 50), (300, 5), (300, 100)]
+
+
+def _plain(stage: str, width: int = 80, height: int = 24, **options: Any) -> str:
+    return render(view_of(stage), width, height, **options).plain
+
+
+def _on_terminal(picture: object, width: int, height: int, **options: Any) -> tuple[pyte.Screen, str]:
+    """What a terminal of this size shows of it, and the bytes it was sent."""
+    stream = io.StringIO()
+    Console(file=stream, force_terminal=True, width=width, height=height, **options).print(picture, end="")
+    screen = pyte.Screen(width, height)
+    pyte.Stream(screen).feed(stream.getvalue().replace("\n", "\r\n"))
+    return screen, stream.getvalue()
+
+
+@pytest.mark.parametrize("ascii_only", [False, True])
+@pytest.mark.parametrize(("width", "height"), SIZES)
+def test_it_fits_every_size_at_every_stage(width: int, height: int, ascii_only: bool) -> None:
+    view, seen = View(), set()
+    for stage, event in whole():
+        view.apply(event)
+        if stage in seen:
+            continue
+        seen.add(stage)
+        lines = render(view, width, height, now=view.t + 3, ascii_only=ascii_only).plain.split("\n")
+        assert len(lines) == height, stage
+        assert max(map(cell_len, lines)) <= width, stage
+        assert "\x1b" not in "".join(lines)
+        if ascii_only:
+            assert "".join(lines).isascii(), stage
+
+
+@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize(("width", "height"), [(80, 24), (120, 40), (20, 5)])
+def test_a_terminal_neither_wraps_nor_scrolls(stage: str, width: int, height: int) -> None:
+    picture = render(view_of(stage), width, height)
+    screen, _ = _on_terminal(picture, width, height)
+    assert [line.rstrip() for line in screen.display] == [line.rstrip() for line in picture.plain.split("\n")]
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_no_color_means_none(stage: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+    screen, _ = _on_terminal(render(view_of(stage), 80, 24), 80, 24)
+    for row in screen.buffer.values():
+        assert {(cell.fg, cell.bg) for cell in row.values()} <= {("default", "default")}
+
+
+def test_each_line_keeps_its_style() -> None:
+    _, sent = _on_terminal(render(view_of("open"), 80, 24), 80, 24)
+    assert f"\x1b[2m{'─' * 80}" in sent
+
+
+def test_the_80x24_screen_says_what_the_issue_asks_for() -> None:
+    screen = _plain("open")
+    assert ACCOUNT in screen
+    assert "read 221 of 1,000" in screen
+    assert "[ OPEN ]" in screen
+    assert "the next read is the probe" in screen
+    assert "data may be 0.8 s old" in screen
+    assert "primary 200    secondary 21    retries 5    failed 0" in screen
+    assert "fault 503 is ON" in screen
+    assert "p50 2.1  p99 2.1" in screen
+    assert "Primary answered 503 five times in a row." in screen
+    assert "space pause   f fault 503 off   q quit" in screen
+    assert "◍" + "○" * 20 in screen
+    assert "■" * 70 in screen
+
+
+@pytest.mark.parametrize(
+    ("stage", "lit", "told"),
+    [
+        ("reading", "[ CLOSED ]", "failures 0 of 5"),
+        ("tripping", "[ CLOSED ]", "failures 5 of 5"),
+        ("half-open", "[ HALF-OPEN ]", "one read probes the primary"),
+        ("reopened", "[ OPEN ]", "20 reads until the probe"),
+    ],
+)
+def test_one_state_is_lit_and_its_count_shown(stage: str, lit: str, told: str) -> None:
+    screen = _plain(stage)
+    assert lit in screen
+    assert told in screen
+    assert sum(state in screen for state in ("[ CLOSED ]", "[ OPEN ]", "[ HALF-OPEN ]")) == 1
+
+
+def test_the_endpoint_is_unmistakable_at_every_size() -> None:
+    assert "█▀▀▄ █▀▀▄ ▀█▀ █▄ ▄█ ▄▀▀▄ █▀▀▄ ▀▄ ▄▀" in _plain("reading")
+    assert "██████    ██████    ██████  ██      ██" in _plain("reading", 120, 40)
+    assert " S E C O N D A R Y " in _plain("open", 60, 15)
+    assert "SECONDARY" in _plain("open", 20, 5)
+    assert "SECONDARY" in _plain("open", 9, 1)
+    assert "N E I T H E R" in _plain("failing", 60, 15)
+
+
+def test_a_round_begins_a_row_and_so_does_what_the_width_cuts() -> None:
+    rows = [line for line in _plain("open", 120, 40).split("\n") if "■" in line or "○" in line or "····" in line]
+    assert [int(row.split()[0]) for row in rows[:10]] == [1, 101, 201, 301, 401, 501, 601, 701, 801, 901]
+    view = View()
+    view.apply(started(pause_every=30, requests=70))
+    for n in range(1, 32):
+        view.apply(read(n))
+    rows = [line for line in render(view, 80, 24).plain.split("\n") if line[:8].strip().isdigit()]
+    assert [row.split() for row in rows] == [["1", "■" * 30], ["31", "■" + "·" * 29], ["61", "·" * 10]]
+
+
+def test_an_endless_run_shows_its_newest_reads() -> None:
+    view = View()
+    view.apply(started(requests=0, pause_every=0))
+    for n in range(1, 25_001):
+        view.apply(read(n) if n % 1000 else aside(n, 3))
+    screen = render(view, 80, 24).plain
+    assert "read 25,000" in screen
+    assert screen.count("○") == 2  # read 25,000 and the legend
+
+
+def test_paused_at_the_end_of_a_round_it_says_what_to_do() -> None:
+    screen = _plain("paused")
+    assert "Paused after read 200" in screen
+    assert "Press f: it fails the primary's reads (503)." in screen
+    assert "Or in Fiddler tick Rules > RA-GRS: fail primary reads with 503" in screen
+    assert "Any key resumes" in screen
+    assert "any key resume   f fault 503 on   q quit" in screen
+    assert "about to fail" in _plain("paused, fault on")
+    asked = _plain("paused, asked")
+    assert "Any key resumes" in asked
+    assert "Fiddler" not in asked
+
+
+def test_behind_a_proxy_fiddler_comes_first() -> None:
+    view = View()
+    view.apply(started(proxy="http://127.0.0.1:8888"))
+    view.apply(read(200))
+    view.apply(ev.Paused(t=1.0, n=200))
+    screen = render(view, 80, 24).plain
+    assert screen.index("In Fiddler tick") < screen.index("press f")
+
+
+def test_without_a_net_it_says_so() -> None:
+    assert " NO NET  secondary down" in _plain("no net")
+    assert "there is no net" in _plain("no net", 120, 40)
+    assert "NO NET" in _plain("no net", 60, 15)
+
+
+def test_waiting_for_the_replica_shows_progress() -> None:
+    screen = _plain("waiting")
+    assert "Waiting for the secondary to have the blob too" in screen
+    assert "▮" * 14 + "▯" * 26 + "  21 s of at most 60 s" in screen
+
+
+def test_a_read_that_takes_long_is_seen_to() -> None:
+    view = view_of("reading")
+    assert "answered in 2.1 ms" in render(view, 80, 24, now=view.t + 0.3).plain
+    assert "read 201: 1.7 s so far" in render(view, 80, 24, now=view.t + 1.74).plain
+    assert "1.7 s" in render(view, 60, 15, now=view.t + 1.74).plain
+    first = view_of("replicated")
+    assert "Reading for 2.0 s, no answer yet" in render(first, 80, 24, now=first.t + 2).plain
+
+
+def test_markup_from_outside_is_text() -> None:
+    view = view_of("failing")
+    assert "\\x1b[31mrefused [bold]" in render(view, 300, 40).plain
+    view.apply(started(account="[red]x[/red]"))
+    assert "[red]x[/red]" in render(view, 80, 24).plain
+
+
+class _Clock:
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def _live(stream: io.StringIO, **options: Any) -> LiveScreen:
+    console = Console(file=stream, force_terminal=True, width=80, height=24, **options)
+    return LiveScreen(console, clock=_Clock(), time_of_day=lambda: 1_760_000_000.0)
+
+
+def test_the_screen_is_taken_and_given_back_with_a_summary() -> None:
+    stream = io.StringIO()
+    with _live(stream) as screen:
+        assert stream.getvalue().startswith("\x1b[?1049h")
+        for _, event in whole():
+            screen(event)
+    _, _, after = stream.getvalue().rpartition("\x1b[?1049l")
+    assert "\x1b[?25h" in stream.getvalue()
+    assert ACCOUNT in after
+    assert "401 reads" in after
+    assert "the circuit opened once" in after
+    assert "Container ra-grs-1 is deleted." in after
+
+
+def test_what_is_new_is_drawn_and_what_is_not_costs_nothing() -> None:
+    stream = io.StringIO()
+    screen = _live(stream)
+    screen(started())
+    screen(read(1))
+    screen._live.start()
+    screen._draw()
+    drawn = len(stream.getvalue())
+    screen._draw()
+    assert len(stream.getvalue()) == drawn
+    screen(read(2))
+    screen._draw()
+    assert "read \x1b[1m2\x1b[0m of" in stream.getvalue()[drawn:]
+    screen._clock.now += 4.0  # type: ignore[attr-defined]  # the injected clock
+    screen._draw()
+    assert "read 3: " in stream.getvalue()
+    screen._live.stop()
+
+
+def test_events_may_come_from_many_threads() -> None:
+    def look() -> None:
+        for _ in range(200):
+            screen(ev.SecondarySeen(t=1.0, reachable=True, staleness=1.0))
+
+    with _live(io.StringIO()) as screen:
+        threads = [threading.Thread(target=look) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for n in range(1, 201):
+            screen(read(n))
+        for thread in threads:
+            thread.join()
+        assert screen.view.reads == 200
+
+
+def test_stopped_and_continued_it_leaves_and_takes_the_screen() -> None:
+    stream = io.StringIO()
+    with _live(stream) as screen:
+        screen(started())
+        screen.suspend()
+        assert stream.getvalue().endswith("\x1b[?1049l")
+        screen.resume()
+        assert stream.getvalue().count("\x1b[?1049h") == 2
+
+
+def test_a_terminal_that_goes_away_ends_the_drawing_and_not_the_run() -> None:
+    class Gone(io.StringIO):
+        gone = False
+
+        def write(self, text: str) -> int:
+            if self.gone:
+                raise OSError(5, "Input/output error")
+            return super().write(text)
+
+    stream = Gone()
+    with _live(stream) as screen:
+        stream.gone = True
+        screen(started())
+        screen._thread.join(10)
+        assert not screen._thread.is_alive()
+        screen(read(1))
+    assert screen.lost
+
+
+def test_what_others_write_to_stderr_is_shown_afterwards(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    stderr = Terminal()
+    monkeypatch.setattr(sys, "stderr", stderr)
+    with _live(io.StringIO()):
+        logging.lastResort.emit(logging.makeLogRecord({"msg": "from a library"}))  # type: ignore[union-attr]  # it is set
+        assert stderr.getvalue() == ""
+    assert sys.stderr is stderr
+    assert stderr.getvalue() == "from a library\n"
+
+
+def test_a_summary_exists_at_every_stage() -> None:
+    assert summary(View()).plain == ""
+    for stage in STAGES:
+        assert ACCOUNT in summary(view_of(stage), ascii_only=True).plain

@@ -1,0 +1,218 @@
+"""The view folds events into what the screen shows: counters, states, cells, sentences, all of it bounded."""
+
+from __future__ import annotations
+
+import pytest
+
+from failover import events as ev
+from failover.console.view import Cell, Stage, View
+from failover.console.words import FIDDLER_RULE, Narrator, advice, cause, clean, seconds
+from tests.console.story import aside, read, started, trip, view_of, whole
+
+
+def test_counts_and_cells_of_a_whole_run() -> None:
+    view = View()
+    for _, event in whole():
+        view.apply(event)
+    assert (view.primary, view.secondary, view.failed) == (200, 200, 1)
+    assert view.retries == 5 + 9
+    assert view.opened == 1
+    assert view.stage is Stage.FINISHED
+    assert list(view.cells)[199:203] == [Cell.PRIMARY, Cell.TRIED, Cell.SECONDARY, Cell.SECONDARY]
+    assert list(view.cells)[221] is Cell.TRIED  # 20 reads went aside, the 21st probed
+    assert view.cells[-1] is Cell.FAILED
+
+
+def test_failures_count_while_closed_and_reads_left_while_open() -> None:
+    view = view_of("tripping")
+    assert (view.state, view.failures, view.threshold, view.reads_left) == ("closed", 5, 5, None)
+    view.apply(ev.Transitioned(t=9.0, n=201, circuit="primary", old="closed", new="open", reason="5 in a row"))
+    assert (view.state, view.failures, view.reads_left) == ("open", 0, 20)
+    view.apply(aside(202, 19))
+    assert view.reads_left == 19
+
+
+def test_a_cooldown_counts_down_between_events() -> None:
+    view = View()
+    view.apply(started(secondary_threshold=None, cooldown=30.0))
+    view.apply(ev.Transitioned(t=10.0, n=5, circuit="primary", old="closed", new="open", reason="5 in a row"))
+    assert view.seconds_left(10.0) == 30.0
+    assert view.seconds_left(39.0) == 1.0
+    assert view.seconds_left(50.0) == 0.0
+    view.apply(aside(6, 0, t=12.0, reads_left=None, seconds_left=55.0))
+    assert view.seconds_left(12.0) == 55.0
+    assert view.cooldown == 55.0
+    view.apply(read(7))
+    assert view.seconds_left(13.0) is None
+
+
+def test_a_read_is_under_way_only_once_its_turn_has_come() -> None:
+    view = View()
+    view.apply(started(rate=0.1))
+    assert view.under_way(1.0) is None
+    view.apply(ev.Replicated(t=1.0, seconds=1.0, attempts=1))
+    assert view.under_way(3.0) == 2.0
+    view.apply(read(1, t=3.0, ms=1000.0))  # begun at 2; at one read in 10 s the next begins at 12
+    assert view.under_way(11.0) == 0.0
+    assert view.under_way(13.5) == 1.5
+    view.apply(ev.Paused(t=14.0, n=1))
+    assert view.under_way(20.0) is None
+    view.apply(ev.Resumed(t=30.0, n=1))
+    assert view.under_way(30.25) == 0.25
+
+
+def test_the_net_is_gone_while_the_secondary_is_down_or_its_circuit_open() -> None:
+    view = View()
+    assert view.net
+    view.apply(ev.SecondarySeen(t=1.0, reachable=False, staleness=None, error="refused"))
+    assert not view.net
+    assert "there is no net" in view.news[-1].text
+    assert view.news[-1].bad
+    view.apply(ev.SecondarySeen(t=2.0, reachable=False, staleness=None, error="refused"))
+    assert len(view.news) == 1
+    view.apply(ev.SecondarySeen(t=3.0, reachable=True, staleness=0.5))
+    assert (view.net, view.staleness) == (True, 0.5)
+    view.apply(ev.Transitioned(t=4.0, n=1, circuit="secondary", old="closed", new="open", reason="5 failures"))
+    assert not view.net
+    assert view.state == "closed"
+
+
+def test_an_endless_run_takes_bounded_memory() -> None:
+    view = View()
+    view.apply(started(requests=0))
+    for n in range(1, 30_001):
+        view.apply(aside(n, 3, ok=False, endpoint=None, error=f"error {n}") if n % 2 else read(n))
+    assert len(view.cells) == 20_000
+    assert len(view.latencies) == 1_000
+    assert len(view.news) <= 200
+    assert (view.reads, view.failed) == (30_000, 15_000)
+
+
+def test_quantiles_are_of_the_last_thousand_reads() -> None:
+    view = View()
+    assert view.quantile(0.5) is None
+    for n in range(1, 2001):
+        view.apply(read(n, ms=float(n)))
+    assert view.quantile(0.5) == 1501.0
+    assert view.quantile(0.99) == 1991.0
+    assert view.quantile(1.0) == 2000.0
+
+
+def test_the_opening_is_told_in_the_words_of_the_issue_and_stands_for_the_retries_before_it() -> None:
+    view = View()
+    view.apply(started())
+    for event in trip(201):
+        view.apply(event)
+    assert [each.text for each in view.news] == [
+        "Primary answered 503 five times in a row. The circuit is open: the next 20 reads go to the secondary."
+    ]
+
+
+def test_a_row_of_failed_reads_is_one_piece_of_news() -> None:
+    view = View()
+    for n in range(1, 51):
+        view.apply(aside(n, 3, ok=False, endpoint=None, error="both are down"))
+    assert [each.text for each in view.news] == ["Reads 1 to 50 failed: both are down"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ("open", "half-open", "The circuit is half-open: read 7 probes the primary."),
+        (
+            "half-open",
+            "closed",
+            "The primary answered the probe. The circuit is closed: reads go to the primary again.",
+        ),
+        (
+            "half-open",
+            "open",
+            "The probe failed (why). The circuit is open again: the next 20 reads go to the secondary.",
+        ),
+        ("closed", "open", "Why. The circuit is open: the next 20 reads go to the secondary."),
+        ("open", "closed", "The circuit is closed (why): reads go to the primary."),
+    ],
+)
+def test_each_transition_has_its_sentence(old: str, new: str, told: str) -> None:
+    narrator = Narrator()
+    narrator.tell(started())
+    said = narrator.tell(ev.Transitioned(t=1.0, n=7, circuit="primary", old=old, new=new, reason="why"))
+    assert said is not None
+    assert said.text == told
+
+
+def test_a_failed_probe_is_no_step_towards_the_threshold() -> None:
+    narrator = Narrator()
+    narrator.tell(ev.Transitioned(t=1.0, n=7, circuit="primary", old="open", new="half-open", reason="why"))
+    said = narrator.tell(ev.Retried(t=1.0, n=7, failures=1, threshold=5, error="503 busy"))
+    assert said is not None
+    assert said.text == "Read 7: the primary answered 503 (it was the probe)"
+
+
+def test_failures_of_several_kinds_are_told_without_a_kind() -> None:
+    narrator = Narrator()
+    narrator.tell(started(secondary_threshold=None, cooldown=12.0))
+    for failures, error in ((1, "503 busy"), (2, "Connection timed out")):
+        narrator.tell(ev.Retried(t=1.0, n=1, failures=failures, threshold=2, error=error))
+    said = narrator.tell(ev.Transitioned(t=1.0, n=1, circuit="primary", old="closed", new="open", reason="two"))
+    assert said is not None
+    assert said.text == "Primary failed twice in a row. The circuit is open: for 12 s reads go to the secondary."
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        ("503 Server Busy", "answered 503"),
+        ("Read timed out after 2 s", "timed out"),
+        ("[Errno 111] Connection refused", "refused the connection"),
+        ("Connection reset by peer", "cut the connection"),
+        ("Failed to resolve 'x.blob.core.windows.net'", "could not be found"),
+        ("something else", "failed"),
+    ],
+)
+def test_causes_in_words(error: str, told: str) -> None:
+    assert cause(error) == told
+
+
+def test_text_from_outside_cannot_command_the_terminal() -> None:
+    assert clean("a\x1b[31m\x07b\x00") == "a\\x1b[31m\\x07b\\x00"
+    assert clean("two\r\nlines\tand  blanks") == "two lines and blanks"
+    assert (
+        clean("\x9b31m \u202e right to left \ud800 \U000e0041") == "\\x9b31m \\u202e right to left \\ud800 \\U000e0041"
+    )
+    assert len(clean("x" * 10_000)) == 300
+    clean("\ud800 ü 漢").encode()
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [(-1.0, "0.0 s"), (0.84, "0.8 s"), (12.0, "12 s"), (600.0, "10 min"), (9e3, "2 h"), (9e5, "10 days")],
+)
+def test_durations(value: float, told: str) -> None:
+    assert seconds(value) == told
+
+
+@pytest.mark.parametrize("fault_on", [False, True])
+@pytest.mark.parametrize("state", ["closed", "open", "half-open"])
+def test_advice_names_the_way_that_fits(state: str, fault_on: bool) -> None:
+    alone = advice(fault="503", fault_on=fault_on, state=state, proxy=False)
+    behind = advice(fault="503", fault_on=fault_on, state=state, proxy=True)
+    if fault_on:
+        assert alone == behind
+        assert FIDDLER_RULE not in " ".join(alone)
+        return
+    assert f"Rules > {FIDDLER_RULE}" in " ".join(behind)
+    assert f"Rules > {FIDDLER_RULE}" in " ".join(alone)
+    if state == "closed":
+        assert "f" in alone[0].split()[1]
+        assert behind[0].startswith("In Fiddler tick")
+        assert "press f" in behind[1]
+    else:
+        assert behind[0].startswith("In Fiddler untick")
+
+
+def test_news_are_dated_by_the_time_of_day_where_it_is_known() -> None:
+    view = View()
+    assert view.dated(12.34).strip() == "12.3 s"
+    view.start = 1_760_000_000.0
+    assert len(view.dated(1.0)) == 8
