@@ -18,10 +18,14 @@ _LONGEST = 300
 _CAUSES = tuple(
     (re.compile(pattern, re.IGNORECASE), told)
     for pattern, told in (
-        (r"time[d -]*out|too slow", "timed out"),
+        (r"proxy", "could not be reached through the proxy"),
+        (r"time[d -]*out|too slow|no answer", "did not answer in time"),
+        (r"broke off|incomplete", "broke off its answer"),
         (r"refused", "refused the connection"),
-        (r"reset|aborted|closed|disconnect|broken|incomplete", "cut the connection"),
+        (r"reset|aborted|closed|disconnect|broken", "cut the connection"),
         (r"resolve|getaddrinfo|name or service|nodename", "could not be found"),
+        (r"certificate|TLS", "could not be trusted"),
+        (r"no connection", "could not be connected to"),
     )
 )
 _EFFECTS = {

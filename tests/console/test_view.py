@@ -163,10 +163,14 @@ def test_failures_of_several_kinds_are_told_without_a_kind() -> None:
     ("error", "told"),
     [
         ("503 Server Busy", "answered 503"),
-        ("Read timed out after 2 s", "timed out"),
-        ("[Errno 111] Connection refused", "refused the connection"),
-        ("Connection reset by peer", "cut the connection"),
-        ("Failed to resolve 'x.blob.core.windows.net'", "could not be found"),
+        ("no answer within 2 s", "did not answer in time"),
+        ("no connection within 2 s", "could not be connected to"),
+        ("connection refused", "refused the connection"),
+        ("connection reset", "cut the connection"),
+        ("the body broke off", "broke off its answer"),
+        ("its name does not resolve", "could not be found"),
+        ("its certificate is not trusted (expired)", "could not be trusted"),
+        ("the proxy did not connect", "could not be reached through the proxy"),
         ("something else", "failed"),
     ],
 )
