@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 
 if __name__ == "__main__":
-    # Imports take half a second: until they are over, Ctrl-C just ends the program, without a traceback.
-    signal.signal(signal.SIGINT, lambda *_: sys.exit(130))
+    # Imports take half a second, and there is nothing to give back yet. An exception could be lost in them.
+    signal.signal(signal.SIGINT, lambda *_: os._exit(130))
 
 import contextlib
 import logging
 import math
-import os
+import re
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from enum import IntEnum
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 from urllib.parse import urlsplit
 
 import typer
@@ -27,17 +29,20 @@ from failover.console.live import LiveScreen
 from failover.console.log import JsonLines
 from failover.console.plain import PlainLines
 from failover.console.sinks import Sinks
+from failover.console.words import clean
 from failover.demo import BLOB, REPLICA_WAIT, Demo, Plan
-from failover.storage.account import Account, BadSettings, find_account
+from failover.storage.account import CONNECTION_STRING, Account, BadSettings, find_account
 from failover.storage.certificates import trusting
 from failover.storage.client import connect, make_transport
 from failover.storage.faults import Fault, FaultTransport
-from failover.storage.settings import read_settings
+from failover.storage.settings import read_settings, replica_wait
 from failover.storage.standin import StandIn
 
 VERSION: Final = "0.1.0"
 LIVE_RATE: Final = 25.0  # reads per second: a person must see the switching
-WAIT_SETTING: Final = "FAILOVER_REPLICA_WAIT_SECONDS"
+TIMEOUT_HELP: Final = "One attempt's connect and read time-out; an answer after half of it is used but is a failure."
+SIGNALS: Final = tuple(each for each in signal.Signals if each.name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK"))
+LONGEST: Final = 86400.0  # seconds; what sockets take is not endless
 
 
 class Exit(IntEnum):
@@ -57,12 +62,12 @@ class Ended(BaseException):
         self.code = code
 
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
 
 def _positive(value: float | None) -> float | None:
-    if value is not None and not (math.isfinite(value) and value > 0):
-        raise typer.BadParameter("must be a finite number of seconds above 0.")
+    if value is not None and not 0 < value <= LONGEST:
+        raise typer.BadParameter(f"must be a number of seconds above 0, {LONGEST:g} at most.")
     return value
 
 
@@ -72,14 +77,14 @@ def _from_zero(value: float | None) -> float | None:
     return value
 
 
-def _ranges(values: list[str]) -> list[str]:
-    for value in values:
-        first, colon, last = value.partition(":")
-        if not (colon and first.isascii() and first.isdigit() and last.isascii() and last.isdigit()):
-            raise typer.BadParameter(f"{value!r} is not FIRST:LAST, such as 201:400.")
-        if not 1 <= int(first) <= int(last):
+def _ranges(values: list[str] | None) -> list[str]:
+    for value in values or []:
+        match = re.fullmatch(r"([0-9]{1,15}):([0-9]{1,15})", value)
+        if match is None:
+            raise typer.BadParameter(f"{value[:40]!r} is not FIRST:LAST, such as 201:400.")
+        if not 1 <= int(match[1]) <= int(match[2]):
             raise typer.BadParameter(f"{value!r}: reads are counted from 1, and FIRST comes before LAST.")
-    return values
+    return values or []
 
 
 def _proxy(value: str | None) -> str | None:
@@ -90,8 +95,8 @@ def _proxy(value: str | None) -> str | None:
         good = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port is None or parts.port > 0)
     except ValueError:
         good = False
-    if not good:
-        raise typer.BadParameter("must look like http://127.0.0.1:8888.")
+    if not good or not value.isprintable() or " " in value:
+        raise typer.BadParameter("must look like http://127.0.0.1:8888.")  # not the value: it may hold a password
     return value
 
 
@@ -101,59 +106,43 @@ def _version(wanted: bool) -> None:
         raise typer.Exit
 
 
+def _option(metavar: str | None, text: str, **more: Any) -> Any:
+    return typer.Option(metavar=metavar, help=text, **more)
+
+
 @app.command(context_settings={"help_option_names": ["--help"]})
 def main(
-    requests: Annotated[int, typer.Option(min=0, metavar="N", help="Reads; 0: until you quit.")] = 1000,
-    pause_every: Annotated[int, typer.Option(min=0, metavar="N", help="Pause after every N reads; 0: never.")] = 200,
+    requests: Annotated[int, _option("N", "Reads; 0: until you quit.", min=0)] = 1000,
+    pause_every: Annotated[int, _option("N", "Pause after every N reads; 0: never.", min=0)] = 200,
     rate: Annotated[
         float | None,
-        typer.Option(
-            callback=_from_zero, metavar="N", help="Reads per second at most; 0: no limit. [live 25, plain 0]"
-        ),
+        _option("N", "Reads per second at most; 0: no limit.", callback=_from_zero, show_default="25 live, 0 plain"),
     ] = None,
-    retry_threshold: Annotated[
-        int, typer.Option(min=1, metavar="N", help="Failures in a row that open the circuit.")
-    ] = 5,
+    retry_threshold: Annotated[int, _option("N", "Failures in a row that open the circuit.", min=1)] = 5,
     secondary_threshold: Annotated[
-        int,
-        typer.Option(min=1, metavar="N", help="Reads that go straight to the secondary before the primary is probed."),
+        int, _option("N", "Reads that go straight to the secondary before the primary is probed.", min=1)
     ] = 20,
     cooldown: Annotated[
-        float | None,
-        typer.Option(callback=_positive, metavar="SECONDS", help="Probe the primary after a time instead."),
+        float | None, _option("SECONDS", "Probe the primary after a time instead.", callback=_positive)
     ] = None,
-    timeout: Annotated[
-        float,
-        typer.Option(
-            callback=_positive,
-            metavar="SECONDS",
-            help="One attempt's connect and read time-out; an answer that takes over half of it counts as a failure.",
-        ),
-    ] = 2.0,
-    fault: Annotated[Fault, typer.Option(help="What the key f and --fail inject.")] = Fault.STATUS_503,
+    timeout: Annotated[float, _option("SECONDS", TIMEOUT_HELP, callback=_positive)] = 2.0,
+    fault: Annotated[Fault, _option(None, "What the key f and --fail inject.")] = Fault.STATUS_503,
     fail: Annotated[
-        list[str] | None,
-        typer.Option(
-            callback=lambda values: _ranges(values or []),
-            metavar="FIRST:LAST",
-            help="Inject it on these reads; may be repeated.",
-        ),
+        list[str] | None, _option("FIRST:LAST", "Inject it on these reads; may be repeated.", callback=_ranges)
     ] = None,
     proxy: Annotated[
-        str | None,
-        typer.Option(callback=_proxy, metavar="URL", help="Send storage traffic through Fiddler or any proxy."),
+        str | None, _option("URL", "Send storage traffic through Fiddler or any proxy.", callback=_proxy)
     ] = None,
-    ca_bundle: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Certificate of that proxy, PEM or DER.")
-    ] = None,
+    ca_bundle: Annotated[Path | None, _option("FILE", "Certificate of that proxy, PEM or DER.")] = None,
     replication_lag: Annotated[
         float | None,
-        typer.Option(callback=_from_zero, metavar="SECONDS", help="How far the stand-in's secondary lags. [1.0]"),
+        _option("SECONDS", "How far the stand-in's secondary lags.", callback=_from_zero, show_default="1.0"),
     ] = None,
     plain: Annotated[
-        bool | None, typer.Option("--plain/--live", help="Lines or a screen. [live on a terminal, else plain]")
+        bool | None,
+        typer.Option("--plain/--live", help="Lines or a screen.", show_default="live on a terminal, else plain"),
     ] = None,
-    log: Annotated[Path | None, typer.Option(metavar="FILE", help="Write every event as a line of JSON.")] = None,
+    log: Annotated[Path | None, _option("FILE", "Write every event as a line of JSON.")] = None,
     version: Annotated[  # noqa: ARG001 (its callback answers)
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
     ] = False,
@@ -164,8 +153,11 @@ def main(
 
     Keys: space or p pauses, any key resumes, f switches the fault, q or Ctrl-C quits.
     """
+    # The SDK warns of what the screen shows in better words.
+    for name in ("azure", "urllib3", "dotenv"):
+        logging.getLogger(name).addHandler(logging.NullHandler())
     try:
-        on_terminal = _is_terminal(sys.stdout)
+        on_terminal = _is_terminal(sys.stdout) and os.environ.get("TERM") != "dumb"  # which cannot move its cursor
         live = on_terminal if plain is None else not plain
         settings = read_settings(os.environ, Path(".env"))
         account = find_account(settings)
@@ -181,15 +173,15 @@ def main(
             fault=fault,
             fail=tuple((int(first), int(last)) for first, _, last in (each.partition(":") for each in fail or [])),
             proxy=proxy,
-            replica_wait=_replica_wait(settings.get(WAIT_SETTING)),
+            replica_wait=replica_wait(settings, REPLICA_WAIT),
         )
         lag = 1.0 if replication_lag is None else replication_lag
-        code = int(_run(plan, account, live=live, lag=lag, log=log, ca_bundle=ca_bundle))
+        with _signals_end_it():
+            code = int(_run(plan, account, live=live, lag=lag, log=log, ca_bundle=ca_bundle))
     except BadSettings as problem:
-        typer.echo(f"circuitbreaker.py: {problem}", err=True)
+        with contextlib.suppress(OSError, AttributeError):  # stderr may be closed
+            sys.stderr.write(f"circuitbreaker.py: {clean(str(problem), longest=2000)}\n")
         code = Exit.BAD_SETTINGS
-    except KeyboardInterrupt:
-        code = Exit.INTERRUPTED
     except Ended as ended:
         code = ended.code
     raise typer.Exit(code)
@@ -209,18 +201,12 @@ def _run(
     plan: Plan, account: Account | None, *, live: bool, lag: float, log: Path | None, ca_bundle: Path | None
 ) -> Exit:
     """One run from the first socket to the last: everything that must be given back is given back here."""
-    for number in (getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)):
-        signal.signal(number, _end)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    # The SDK warns of what the screen shows in better words.
-    for name in ("azure", "urllib3", "dotenv"):
-        logging.getLogger(name).addHandler(logging.NullHandler())
     with contextlib.ExitStack() as stack:
         verify = stack.enter_context(trusting(ca_bundle))
         lose: Callable[[], None] | None = None
         restore: Callable[[], None] | None = None
         if account is None:
-            stand_in = stack.enter_context(StandIn(lag))
+            stand_in = stack.enter_context(_stand_in(lag))
             lose, restore = stand_in.lose_primary, stand_in.restore_primary
             account = _account_of(stand_in)
         faults = FaultTransport(
@@ -238,23 +224,28 @@ def _run(
         sinks.nobody_left = demo.quit
         if log is not None:
             sinks.keep("The log", stack.enter_context(_log_file(log)))
-        screen = LiveScreen(Console()) if live else PlainLines(sys.stdout)
-        sinks.show(screen)
-        if isinstance(screen, LiveScreen):
-            stack.enter_context(screen)
+        screen = LiveScreen(Console()) if live else None
+        if screen is not None:
+            sinks.show(stack.enter_context(screen))
+        elif sys.stdout is not None:  # as with >&- or without a console
+            sinks.show(PlainLines(sys.stdout))
         stack.enter_context(_keys(demo, screen))
         service = connect(account, demo.policy, faults, proxy=plan.proxy)
-        answered = demo.run(connect(account, demo.setup_policy, faults, proxy=plan.proxy), service)
+        try:
+            answered = demo.run(connect(account, demo.setup_policy, faults, proxy=plan.proxy), service)
+        finally:
+            # The rest is quick, and an exception in the middle of it would be a traceback from the depths of urllib3.
+            _on_signals(signal.SIG_IGN)
     return Exit.ANSWERED if answered else Exit.UNANSWERED
 
 
 @contextlib.contextmanager
-def _keys(demo: Demo, screen: LiveScreen | PlainLines) -> Iterator[None]:
+def _keys(demo: Demo, screen: LiveScreen | None) -> Iterator[None]:
     """Single keys, where stdin is a terminal."""
     if not _is_terminal(sys.stdin):
         yield
         return
-    stopped, continued = (screen.suspend, screen.resume) if isinstance(screen, LiveScreen) else (None, None)
+    stopped, continued = (screen.suspend, screen.resume) if screen is not None else (None, None)
     with KeyReader(lambda key: press(key, demo), on_end=demo.quit, on_stop=stopped, on_continue=continued):
         yield
 
@@ -264,28 +255,42 @@ def _log_file(file: Path) -> Iterator[JsonLines]:
     try:
         lines = JsonLines(file)
     except OSError as error:
-        raise BadSettings(f"--log {file}: {error.strerror or type(error).__name__}.") from None
+        why = error.strerror or type(error).__name__
+        raise BadSettings(f"--log {file} cannot be written: {why}. Name a file in a folder that exists.") from None
     with lines:
         yield lines
 
 
-def _account_of(stand_in: StandIn) -> Account:
-    settings = {"AZURE_STORAGE_CONNECTION_STRING": stand_in.connection_string}
-    account = find_account(settings)
-    assert account is not None  # noqa: S101 (it was given)
-    return Account(account.name, account.primary, account.secondary, account.credential, stand_in=True)
-
-
-def _replica_wait(text: str | None) -> float:
-    if not text:
-        return REPLICA_WAIT
+def _stand_in(lag: float) -> StandIn:
     try:
-        seconds = float(text)
-    except ValueError:
-        seconds = math.nan
-    if not (math.isfinite(seconds) and seconds > 0):
-        raise BadSettings(f"{WAIT_SETTING} must be a number of seconds above 0.")
-    return seconds
+        return StandIn(lag)
+    except OSError as error:
+        why = error.strerror or type(error).__name__
+        raise BadSettings(f"The stand-in account cannot open a port on 127.0.0.1: {why}.") from None
+
+
+def _account_of(stand_in: StandIn) -> Account:
+    account = find_account({CONNECTION_STRING: stand_in.connection_string})
+    assert account is not None  # noqa: S101 (it was given)
+    return replace(account, stand_in=True)
+
+
+@contextlib.contextmanager
+def _signals_end_it() -> Iterator[None]:
+    """In here a signal that asks the program to end raises `Ended`."""
+    before = {each: signal.getsignal(each) for each in SIGNALS}
+    # nohup makes SIGHUP ignored, and means it. A shell's `&` does so to SIGINT, and Ctrl-C is to work after `fg`.
+    _on_signals(_end, *(each for each in SIGNALS if each is signal.SIGINT or before[each] is not signal.SIG_IGN))
+    try:
+        yield
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
+
+
+def _on_signals(handler: Callable[[int, Any], None] | signal.Handlers, *signals: signal.Signals) -> None:
+    for each in signals or SIGNALS:
+        signal.signal(each, handler)
 
 
 def _end(number: int, _: object) -> None:

@@ -8,8 +8,9 @@ import threading
 import time
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from azure.core.exceptions import AzureError, ResourceNotFoundError, ServiceRequestError
 from azure.storage.blob import BlobClient, BlobServiceClient
@@ -17,6 +18,7 @@ from azure.storage.blob import BlobClient, BlobServiceClient
 from failover import events as ev
 from failover.breaker import AfterCalls, ConsecutiveFailures, Cooldown, Policy, Transition
 from failover.storage.account import Account, BadSettings
+from failover.storage.causes import FAILURE_STATUSES, is_endpoint_failure
 from failover.storage.client import check_kind, explain
 from failover.storage.events import GeoEvent, ReadEnded, Retry
 from failover.storage.faults import Fault, FaultTransport
@@ -46,7 +48,7 @@ class Plan:
     timeout: float = 2.0
     fault: Fault = Fault.STATUS_503
     fail: tuple[tuple[int, int], ...] = ()
-    proxy: str | None = None
+    proxy: str | None = field(default=None, repr=False)  # may hold a password
     replica_wait: float = REPLICA_WAIT
 
     def policy(self) -> Policy:
@@ -74,6 +76,7 @@ class Demo:
         self._sink = emit
         self._attended = attended
         self._zero = time.monotonic()
+        self._telling = threading.RLock()
         self._wake = threading.Condition(threading.RLock())
         self._paused = self._pausing = self._quitting = False
         self._look = threading.Event()
@@ -142,9 +145,11 @@ class Demo:
                     failed=self._counts[None],
                 )
         finally:
-            self._over.set()
-            self._look.set()
-            self._clean_up(setup)
+            try:
+                self._over.set()
+                self._look.set()
+            finally:
+                self._clean_up(setup)
         return self._counts[None] == 0
 
     def _about(self) -> dict[str, Any]:
@@ -159,7 +164,7 @@ class Demo:
             "secondary_threshold": plan.secondary_threshold if plan.cooldown is None else None,
             "cooldown": plan.cooldown,
             "fault": plan.fault.value,
-            "proxy": plan.proxy,
+            "proxy": None if plan.proxy is None else _without_password(plan.proxy),
         }
 
     def _upload(self, setup: BlobServiceClient) -> BlobClient:
@@ -173,10 +178,10 @@ class Demo:
                 raise
             blob = container.upload_blob(BLOB, CONTENT, retry_total=0)
         except AzureError as error:
-            raise BadSettings(
-                f"The upload to the {self._account} failed: {explain(error, self._account)} "
-                "The demonstration begins with an upload, which only the primary takes."
-            ) from None
+            why = explain(error, self._account)
+            if is_endpoint_failure(error) or getattr(error, "status_code", None) in FAILURE_STATUSES:
+                why += " The demonstration begins with an upload, which only the primary takes: is it up?"
+            raise BadSettings(f"The upload to the {self._account} failed: {why}") from None
         account = "stand-in" if self._account.stand_in else self._account.name
         self._emit(ev.Uploaded, container=self._container, blob=BLOB, bytes=len(CONTENT), account=account)
         return blob
@@ -294,7 +299,8 @@ class Demo:
     # --- small parts ------------------------------------------------------------------------------------------
 
     def _emit(self, kind: type[ev.Event], /, **fields: Any) -> None:
-        self._sink(kind(t=time.monotonic() - self._zero, **fields))
+        with self._telling:  # dated and told in one step, or two threads would tell their events in the wrong order
+            self._sink(kind(t=time.monotonic() - self._zero, **fields))
 
     def _hear(self, event: GeoEvent) -> None:
         self._seen.append(event)
@@ -330,10 +336,16 @@ class Demo:
             age = self.setup_policy.staleness()
         except AzureError as error:
             if not self._over.is_set():
-                self._emit(ev.SecondarySeen, reachable=False, staleness=None, error=explain(error, self._account))
+                why = explain(error, self._account).rstrip(".")
+                self._emit(ev.SecondarySeen, reachable=False, staleness=None, error=why)
         else:
             if not self._over.is_set():
                 self._emit(ev.SecondarySeen, reachable=True, staleness=age if math.isfinite(age) else None)
+
+
+def _without_password(url: str) -> str:
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
 
 
 def _was_refused(error: AzureError) -> bool:

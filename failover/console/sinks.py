@@ -47,13 +47,19 @@ class Sinks:
         if self._shower is not None:
             try:
                 self._shower(event)
-            except OSError:
+            except OSError as error:
                 self._shower = None
                 _forget_stdout()
+                if not isinstance(error, BrokenPipeError):  # a reader that went away has seen enough
+                    _tell_stderr(f"stdout cannot be written: {error.strerror or type(error).__name__}.")
                 self.nobody_left()
         if self._shower is None and isinstance(event, CleanedUp) and event.error is not None:
-            with suppress(OSError):
-                sys.stderr.write(f"circuitbreaker.py: the container {event.container} is left behind.\n")
+            _tell_stderr(f"the container {event.container} is left behind: please delete it.")
+
+
+def _tell_stderr(text: str) -> None:
+    with suppress(OSError, AttributeError):  # it may be closed
+        sys.stderr.write(f"circuitbreaker.py: {text}\n")
 
 
 def _forget_stdout() -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import base64
 import binascii
+import ipaddress
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final
 from urllib.parse import parse_qs, urlsplit
@@ -58,6 +60,8 @@ def find_account(settings: Mapping[str, str | None]) -> Account | None:
     Raises `BadSettings` where they are malformed, incomplete or disagree.
     """
     given = {name: value for name in SETTINGS if (value := (settings.get(name) or "").strip())}
+    if given.get(AUTH_MODE, "login").lower() not in ("key", "login"):
+        raise BadSettings(f"{AUTH_MODE} must be login or key.")
     if CONNECTION_STRING in given:
         return _from_connection_string(given)
     if not given:
@@ -68,12 +72,14 @@ def find_account(settings: Mapping[str, str | None]) -> Account | None:
 def _from_parts(given: Mapping[str, str]) -> Account:
     endpoint = given.get(SERVICE_ENDPOINT)
     if endpoint is None and ACCOUNT not in given:
-        raise BadSettings(f"{' and '.join(given)} is set but {ACCOUNT} is not: set it, or unset the other.")
-    name = given.get(ACCOUNT) or _name_in(_checked_url(SERVICE_ENDPOINT, endpoint or ""))
-    primary = _checked_url(SERVICE_ENDPOINT, endpoint) if endpoint else _public_url(name)
+        raise BadSettings(f"{next(iter(given))} is set but {ACCOUNT} is not: set both or neither.")
+    if endpoint is None:
+        name = _checked_name(ACCOUNT, given[ACCOUNT])
+        primary = _public_url(ACCOUNT, name)
+    else:
+        primary = _checked_url(SERVICE_ENDPOINT, endpoint)
+        name = _checked_name(ACCOUNT, given[ACCOUNT]) if ACCOUNT in given else _name_in(primary)
     mode = given.get(AUTH_MODE, "").lower()
-    if mode not in ("", "key", "login"):
-        raise BadSettings(f"{AUTH_MODE} must be login or key.")
     if mode == "login":
         return Account(name, primary, secondary_of(primary), _sign_in(primary), login=True)
     if KEY in given and SAS_TOKEN in given:
@@ -96,13 +102,15 @@ def _from_connection_string(given: Mapping[str, str]) -> Account:
     if parts.get("usedevelopmentstorage", "").lower() == "true":
         parts = {"accountname": _EMULATOR_ACCOUNT, "accountkey": _EMULATOR_KEY, "blobendpoint": _EMULATOR, **parts}
     endpoint, name = parts.get("blobendpoint"), parts.get("accountname")
-    if not endpoint and not name:
-        raise BadSettings(f"{CONNECTION_STRING} is malformed: it has neither AccountName nor BlobEndpoint.")
+    if name:
+        name = _checked_name(f"AccountName in {CONNECTION_STRING}", name)
     if endpoint:
-        primary = _checked_url(CONNECTION_STRING, endpoint)
+        primary = _checked_url(f"BlobEndpoint in {CONNECTION_STRING}", endpoint)
+    elif name:
+        scheme, suffix = parts.get("defaultendpointsprotocol", "https"), parts.get("endpointsuffix", "core.windows.net")
+        primary = _public_url(CONNECTION_STRING, name, scheme, suffix)
     else:
-        suffix = parts.get("endpointsuffix") or "core.windows.net"
-        primary = _public_url(name or "", parts.get("defaultendpointsprotocol") or "https", suffix)
+        raise BadSettings(f"{CONNECTION_STRING} is malformed: it has neither AccountName nor BlobEndpoint.")
     name = name or _name_in(primary)
     key, sas = parts.get("accountkey"), parts.get("sharedaccesssignature")
     for setting, here in ((ACCOUNT, name), (KEY, key), (SAS_TOKEN, sas), (SERVICE_ENDPOINT, primary)):
@@ -118,7 +126,9 @@ def _from_connection_string(given: Mapping[str, str]) -> Account:
     else:
         raise BadSettings(f"{CONNECTION_STRING} is malformed: it has neither AccountKey nor SharedAccessSignature.")
     second = parts.get("blobsecondaryendpoint")
-    secondary = _checked_url(CONNECTION_STRING, second) if second else secondary_of(primary)
+    secondary = (
+        _checked_url(f"BlobSecondaryEndpoint in {CONNECTION_STRING}", second) if second else secondary_of(primary)
+    )
     return Account(name, primary, secondary, credential)
 
 
@@ -140,30 +150,52 @@ def secondary_of(primary: str) -> str:
     parts = urlsplit(primary)
     if parts.path.strip("/"):
         return primary + "-secondary"
-    label, dot, rest = parts.netloc.partition(".")
+    host, colon, port = parts.netloc.partition(":")
+    label, dot, rest = host.partition(".")
     feature = next((each for each in _FEATURES if label.endswith(each)), "")
-    return f"{parts.scheme}://{label.removesuffix(feature)}-secondary{feature}{dot}{rest}"
+    return f"{parts.scheme}://{label.removesuffix(feature)}-secondary{feature}{dot}{rest}{colon}{port}"
 
 
-def _public_url(name: str, scheme: str = "https", suffix: str = "core.windows.net") -> str:
+def _public_url(setting: str, name: str, scheme: str = "https", suffix: str = "core.windows.net") -> str:
+    return _checked_url(setting, f"{scheme}://{name}.blob.{suffix}")
+
+
+def _checked_name(setting: str, name: str) -> str:
+    # The name itself is not shown: a key that was put into the wrong setting would be.
     if not re.fullmatch(r"[a-z0-9]{3,24}", name):
-        raise BadSettings(f"{_shown(name)} is no account name: those have 3 to 24 lower-case letters and digits.")
-    return _checked_url(CONNECTION_STRING, f"{scheme}://{name}.blob.{suffix}")
+        raise BadSettings(f"{setting} is no account name: those have 3 to 24 lower-case letters and digits.")
+    return name
 
 
 def _checked_url(setting: str, url: str) -> str:
     try:
         parts = urlsplit(url)
-        good = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port is None or parts.port > 0)
+        host = parts.hostname or ""
+        good = parts.scheme in ("http", "https") and (parts.port is None or parts.port > 0) and _is_host(host)
     except ValueError:
         good = False
     else:
-        good = good and not (parts.query or parts.fragment or parts.username) and url.isprintable() and " " not in url
+        good = good and re.fullmatch(r"[!-~]+", url) is not None and not set("@?#\\").intersection(url)
     if not good:
         raise BadSettings(
             f"{setting} holds no usable endpoint: it must look like https://ACCOUNT.blob.core.windows.net."
         )
+    if _is_address(host) and not parts.path.strip("/"):
+        raise BadSettings(f"{setting} must end in the account's name, as in http://127.0.0.1:10000/devstoreaccount1.")
     return url.rstrip("/")
+
+
+def _is_host(host: str) -> bool:
+    # A label holds 63 characters at most, and the first gets "-secondary" behind it.
+    named = re.fullmatch(r"[A-Za-z0-9_-]{1,50}(\.[A-Za-z0-9_-]{1,63})*\.?", host)
+    return _is_address(host) or (named is not None and len(host) <= 240)
+
+
+def _is_address(host: str) -> bool:
+    with suppress(ValueError):
+        ipaddress.ip_address(host)
+        return True
+    return False
 
 
 def _name_in(url: str) -> str:
@@ -181,7 +213,7 @@ def _checked_key(setting: str, key: str) -> str:
 
 def _checked_sas(setting: str, sas: str) -> str:
     token = sas.lstrip("?")
-    if not parse_qs(token).get("sig"):
+    if not re.fullmatch(r"[A-Za-z]+=[!-~]+", token) or not parse_qs(token).get("sig"):
         raise BadSettings(f"{setting} is no shared access signature: it must hold sig=... (copy the token whole).")
     return token
 
@@ -195,8 +227,10 @@ def _sign_in(primary: str) -> Any:
         raise BadSettings(
             f"{AUTH_MODE}=login needs the package azure-identity: pip install azure-identity (in the same environment)."
         ) from None
-    return DefaultAzureCredential()
-
-
-def _shown(text: str) -> str:
-    return ascii(text if len(text) <= 40 else text[:39] + "…")
+    try:
+        return DefaultAzureCredential()
+    except (ValueError, OSError):
+        # Its message may quote the variable.
+        raise BadSettings(
+            f"{AUTH_MODE}=login: azure-identity does not take its AZURE_* variables. Check or unset them, and az login."
+        ) from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import ssl
 import tempfile
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ import certifi
 
 from failover.storage.account import BadSettings
 
-_BEGIN = b"-----BEGIN CERTIFICATE-----"
+_PEM = re.compile(rb"-----BEGIN CERTIFICATE-----[A-Za-z0-9+/=\s]+-----END CERTIFICATE-----")
 
 
 @contextmanager
@@ -26,9 +27,13 @@ def trusting(file: Path | None) -> Iterator[str | bool]:
         yield True
         return
     pem = _as_pem(file)
-    with tempfile.NamedTemporaryFile("w", suffix=".pem", encoding="ascii", delete=False) as bundle:
-        bundle.write(Path(certifi.where()).read_text(encoding="ascii", errors="ignore"))
-        bundle.write("\n" + pem)
+    try:
+        with tempfile.NamedTemporaryFile("w", suffix=".pem", encoding="ascii", delete=False) as bundle:
+            bundle.write(Path(certifi.where()).read_text(encoding="ascii", errors="ignore"))
+            bundle.write("\n" + pem)
+    except OSError as error:
+        why = error.strerror or type(error).__name__
+        raise BadSettings(f"--ca-bundle needs a temporary file, which cannot be written: {why}.") from None
     try:
         yield bundle.name
     finally:
@@ -37,13 +42,18 @@ def trusting(file: Path | None) -> Iterator[str | bool]:
 
 
 def _as_pem(file: Path) -> str:
+    """The certificates in `file` and nothing else of it: there may be a private key beside them."""
     try:
         data = file.read_bytes()
     except OSError as error:
-        raise BadSettings(f"--ca-bundle {file}: {error.strerror or type(error).__name__}.") from None
+        why = error.strerror or type(error).__name__
+        raise BadSettings(f"--ca-bundle {file} cannot be read: {why}. Give the proxy's certificate.") from None
     try:
-        pem = data.decode("ascii") if _BEGIN in data else ssl.DER_cert_to_PEM_cert(data)
-        ssl.create_default_context(cadata=pem)
+        found = [each.decode("ascii") for each in _PEM.findall(data)] or [ssl.DER_cert_to_PEM_cert(data)]
+        for pem in found:
+            ssl.create_default_context(cadata=pem)
     except (ssl.SSLError, ValueError):
-        raise BadSettings(f"--ca-bundle {file} is neither a PEM nor a DER certificate.") from None
-    return pem
+        raise BadSettings(
+            f"--ca-bundle {file} is neither a PEM nor a DER certificate. Export the proxy's root certificate again."
+        ) from None
+    return "\n".join(found)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+from azure.core.credentials import AzureNamedKeyCredential
 from azure.core.exceptions import AzureError, ClientAuthenticationError, HttpResponseError
 from azure.core.pipeline.transport import HttpTransport, RequestsTransport
 from azure.storage.blob import BlobServiceClient
@@ -55,16 +56,19 @@ def check_kind(service: BlobServiceClient, account: Account) -> str | None:
     another kind, refuses the credential, or cannot be reached.
     """
     try:
-        kind = str(service.get_account_information()["sku_name"])
+        kind = service.get_account_information().get("sku_name")
     except AzureError as error:
-        status = getattr(error, "status_code", None)
-        code = str(getattr(error, "error_code", "") or "")
-        if status == 403 and "AuthenticationFailed" not in code:
+        answer: Any = getattr(error, "response", None)
+        # The header, since the SDK's own code is an enum whose text depends on the version of Python.
+        code = "" if answer is None else str(answer.headers.get("x-ms-error-code") or "")
+        if answer is not None and answer.status_code == 403 and "AuthenticationFailed" not in code:
             return (
                 "This credential may not ask for the account's kind: if that is not RA-GRS or RA-GZRS, the replica "
                 "never comes."
             )
         raise BadSettings(f"Cannot use the {account}: {explain(error, account)}") from None
+    if not kind:
+        raise BadSettings(f"The {account} does not say which kind it is. Is that the endpoint of a storage account?")
     if kind.rpartition("_")[2].upper() not in _READABLE:
         raise BadSettings(
             f"The {account} is {kind}: its secondary cannot be read. Change its redundancy to read-access "
@@ -76,13 +80,9 @@ def check_kind(service: BlobServiceClient, account: Account) -> str | None:
 def explain(error: AzureError, account: Account) -> str:
     """What went wrong with a request and what to do about it, without any secret."""
     if isinstance(error, BothEndpointsDown):
-        if _PROXY_DOWN in error.primary:
-            return "the proxy did not connect. Is it running, and is --proxy right?"
-        if _UNTRUSTED in error.primary:
-            return f"{error.primary}. If a proxy is in between, give its certificate: --ca-bundle FILE."
-        if "does not resolve" in error.primary:
-            return f"{urlsplit(account.primary).netloc}: its name does not resolve. Is the account's name right?"
-        return f"neither endpoint answered. Primary: {error.primary}. Secondary: {error.secondary}."
+        return _known_cause(error.primary, account) or (
+            f"neither endpoint answered. Primary: {error.primary}. Secondary: {error.secondary}."
+        )
     if isinstance(error, HttpResponseError) and error.response is not None:
         answer: Any = error.response
         status = describe_status(answer.status_code, answer.reason, answer.headers)
@@ -91,14 +91,28 @@ def explain(error: AzureError, account: Account) -> str:
         if account.login:
             return "no Microsoft Entra ID sign-in worked. Run az login, or set the AZURE_* variables of azure-identity."
         return "the request could not be signed. Is the account key right?"
-    return f"{describe_error(error)}."
+    cause = describe_error(error)
+    return _known_cause(cause, account) or f"{cause}."
+
+
+def _known_cause(cause: str, account: Account) -> str | None:
+    """The sentence for a cause that has a remedy."""
+    if _PROXY_DOWN in cause:
+        return "the proxy did not connect. Is it running, and is --proxy right?"
+    if _UNTRUSTED in cause:
+        return f"{cause}. If a proxy is in between, give its certificate: --ca-bundle FILE."
+    if "does not resolve" in cause:
+        return f"{urlsplit(account.primary).netloc}: its name does not resolve. Is the account's name right?"
+    return None
 
 
 def _advice(status: int, text: str, account: Account) -> str:
-    if "AuthenticationFailed" in text:
+    if account.login and status in (401, 403):
+        return ". The identity needs the role Storage Blob Data Contributor on the account, in the account's tenant."
+    if status == 401 or "AuthenticationFailed" in text:
         return ". The account refused the credential: is the key (or SAS) the account's, whole and not expired?"
-    if status == 403 and account.login:
-        return ". The identity needs the role Storage Blob Data Contributor on the account."
+    if status == 403 and isinstance(account.credential, AzureNamedKeyCredential):
+        return ". The account refused: is the key the account's? A firewall may also refuse."
     if status == 403:
         return ". The credential lacks a permission. A SAS needs ss=b, srt=sco, sp=rwdlc; a firewall may also refuse."
     return "."

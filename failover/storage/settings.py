@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Final
 
 from dotenv import dotenv_values
 from dotenv.parser import parse_stream
 
 from failover.storage.account import BadSettings
+
+REPLICA_WAIT: Final = "FAILOVER_REPLICA_WAIT_SECONDS"
 
 
 def read_settings(environment: Mapping[str, str], file: Path) -> dict[str, str | None]:
@@ -28,6 +32,20 @@ def read_settings(environment: Mapping[str, str], file: Path) -> dict[str, str |
         raise BadSettings(f"{file.name} cannot be read: {error.strerror or type(error).__name__}.") from None
     for binding in parse_stream(io.StringIO(text)):
         if binding.error:
-            # Not the line itself: it may hold a key.
-            raise BadSettings(f"{file.name}, line {binding.original.line}, cannot be understood: write NAME=value.")
+            # Not the line itself: it may hold a key. Empty lines before it are counted as its own.
+            text_of_it = binding.original.string
+            line = binding.original.line + text_of_it[: len(text_of_it) - len(text_of_it.lstrip())].count("\n")
+            raise BadSettings(f"{file.name}, line {line}, cannot be understood: write NAME=value.")
     return {**dotenv_values(stream=io.StringIO(text), interpolate=False), **environment}
+
+
+def replica_wait(settings: Mapping[str, str | None], default: float) -> float:
+    """Seconds to wait for the replica at most. Raises `BadSettings` where they are no finite number above 0."""
+    text = settings.get(REPLICA_WAIT)
+    try:
+        seconds = float(text) if text else default
+    except ValueError:
+        seconds = math.nan
+    if not (math.isfinite(seconds) and seconds > 0):
+        raise BadSettings(f"{REPLICA_WAIT} must be a number of seconds above 0.")
+    return seconds
