@@ -14,16 +14,17 @@ import math
 import random as _random
 import threading
 import time
+import traceback
 from collections import deque
 from collections.abc import Callable, Iterable
 from contextvars import ContextVar
 from types import TracebackType
-from typing import Any, Final, ParamSpec, TypeVar
+from typing import Any, Final, ParamSpec, TypeAlias, TypeVar
 
-from failover.breaker.errors import CircuitOpen, describe
+from failover.breaker.errors import CircuitOpen, FailureReported, describe
 from failover.breaker.events import BreakerEvent, CallFailed, CallRefused, Listener, Transition
-from failover.breaker.failures import FAILURE, NEUTRAL, SUCCESS, Verdict, is_cancellation
-from failover.breaker.machine import Context, Event, Record, State, Ticket, step
+from failover.breaker.failures import FAILURE, NEUTRAL, SUCCESS, Verdict, classify, is_cancellation
+from failover.breaker.machine import Context, Event, Outcome, Record, State, Ticket, step
 from failover.breaker.policy import AfterCalls, Policy
 
 P = ParamSpec("P")
@@ -35,9 +36,16 @@ logger.addHandler(logging.NullHandler())
 
 _RESULT: Final = {SUCCESS: Event.SUCCESS, FAILURE: Event.FAILURE, NEUTRAL: Event.NEUTRAL}
 _CLOSED: Final = State.CLOSED
+# Results that the default classifier finds nothing in: asking it would be a third of what a call through us costs.
+_PLAIN: Final = frozenset((type(None), bool, int, float, str, bytes, tuple, list, dict, set))
 
-# The permits of `with breaker:` blocks entered and not yet left, per thread and per task.
-_entered: ContextVar[tuple[Permit, ...]] = ContextVar("failover_breaker_entered", default=())
+
+# A `with breaker:` block entered and not yet left: breaker, ticket, record, time of entry, and the block around it.
+# A plain tuple, since making one is most of what an empty block costs.
+_Block: TypeAlias = "tuple[CircuitBreaker, Ticket | None, Record, float, _Block | None]"
+
+# The innermost block of this thread or task.
+_entered: ContextVar[_Block | None] = ContextVar("failover_breaker_entered", default=None)
 
 
 class Permit:
@@ -124,8 +132,14 @@ class CircuitBreaker:
         self._random = random
         self._listeners = tuple(listeners)
         self._timeout = policy.timeout
-        self._classify = policy.classify
-        self._lock = threading.Lock()
+        self._threshold = policy.trip.threshold
+        # The default never raises; a user's function may.
+        by_default = policy.classify is classify
+        self._judge = classify if by_default else self._judge_safely
+        self._plain = _PLAIN if by_default else frozenset()
+        # Re-entrant: the garbage collector or a signal may run code in the middle of a decision, and that code may
+        # use this circuit (a generator that is closed inside `with breaker:` does).
+        self._lock = threading.RLock()
         self._record = Record()  # replaced as a whole under the lock, read without it
         self._last_error: BaseException | None = None
         self._untold: deque[BreakerEvent] = deque()
@@ -152,7 +166,7 @@ class CircuitBreaker:
             "name": self.name,
             "state": record.state.value,
             "failures": record.failures,
-            "threshold": self.policy.trip.threshold,
+            "threshold": self._threshold,
             "retry_after": self._retry_after(record),
             "calls_left": recovery.calls - record.refused if counts and isinstance(recovery, AfterCalls) else None,
             "isolated": record.isolated,
@@ -169,21 +183,31 @@ class CircuitBreaker:
         Raises `CircuitOpen` instead of calling while the circuit is open, else whatever `fn` raises.
         """
         record = self._record
-        quick = record.state is _CLOSED and self._timeout is None
-        if quick:
-            ticket, started = None, 0.0
-        else:
-            permit = self.admit()
-            ticket, record, started = permit._ticket, permit._record, permit._started
+        if record.state is not _CLOSED or self._timeout is not None:
+            return self._call_by_permit(fn, args, kwargs)
         try:
             result = fn(*args, **kwargs)
         except BaseException as error:
-            self._settle(ticket, record, self._judge_error(error), error, started, None)
+            self._settle(None, record, self._judge_error(error), error, 0.0, None)
             raise
-        verdict = self._classify_safely(result)
-        # The path of nearly all calls: no lock, since nothing has failed and nothing has changed.
-        if not (quick and verdict is SUCCESS and self._record is record and not record.failures):
-            self._settle(ticket, record, verdict, None, started, None)
+        # Nearly all calls end here without a lock, since nothing has failed and nothing has changed.
+        if self._record is record and not record.failures and type(result) in self._plain:
+            return result
+        self._settle(None, record, self._judge(result), None, 0.0, None)
+        return result
+
+    def _call_by_permit(self, fn: Callable[..., R], args: tuple[Any, ...], kwargs: dict[str, Any]) -> R:
+        permit = self.admit()
+        try:
+            result = fn(*args, **kwargs)
+        except BaseException as error:
+            self._settle(permit._ticket, permit._record, self._judge_error(error), error, permit._started, None)
+            raise
+        verdict = NEUTRAL  # stays so if Ctrl-C comes while the classifier runs: the probe's place is given back
+        try:
+            verdict = self._judge(result)
+        finally:
+            self._settle(permit._ticket, permit._record, verdict, None, permit._started, None)
         return result
 
     def admit(self) -> Permit:
@@ -193,13 +217,12 @@ class CircuitBreaker:
         if record.state is _CLOSED:
             return Permit(self, None, record, started)
         with self._lock:
-            old = self._record
-            outcome = step(old, Event.CALL, self._context(None))
-            record = self._record = outcome.record
-            self._note_transition(old, record, Event.CALL, None)
+            old, outcome = self._decide(Event.CALL, None)
+            record = outcome.record
+            self._note_transition(old, record, Event.CALL)
             wait = self._retry_after(record)
             if outcome.ticket is None:
-                self._untold.append(CallRefused(self.name, wait))
+                self._untold.append(CallRefused(self.name, wait, record.failures, self._threshold))
         self._tell()
         if outcome.ticket is None:
             raise CircuitOpen(self.name, wait, self._last_error)
@@ -207,37 +230,64 @@ class CircuitBreaker:
 
     def __call__(self, fn: Callable[P, R]) -> Callable[P, R]:
         """Decorate a function. Coroutine functions and generators raise `TypeError`: their call does no work."""
-        if inspect.iscoroutinefunction(fn) or inspect.isgeneratorfunction(fn) or inspect.isasyncgenfunction(fn):
+        if _works_later(fn):
             raise TypeError(f"{fn!r} does its work after it has returned; a CircuitBreaker guards plain functions")
 
         @functools.wraps(fn)
         def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
-            return self.call(fn, *args, **kwargs)
+            # `call` written out: going through it would double what a decorated function pays.
+            record = self._record
+            if record.state is not _CLOSED or self._timeout is not None:
+                return self._call_by_permit(fn, args, kwargs)
+            try:
+                result = fn(*args, **kwargs)
+            except BaseException as error:
+                self._settle(None, record, self._judge_error(error), error, 0.0, None)
+                raise
+            if self._record is record and not record.failures and type(result) in self._plain:
+                return result
+            self._settle(None, record, self._judge(result), None, 0.0, None)
+            return result
 
         return guarded
 
     def __enter__(self) -> None:
-        permit = self.admit()
-        _entered.set((*_entered.get(), permit))
+        record = self._record
+        if record.state is _CLOSED and self._timeout is None:
+            _entered.set((self, None, record, 0.0, _entered.get()))
+        else:
+            permit = self.admit()
+            _entered.set((self, permit._ticket, permit._record, permit._started, _entered.get()))
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        permit = self._leave()
+        block = _entered.get()
+        if block is None or block[0] is not self:
+            block = self._take_from_within(block)
+        _, ticket, record, started, outer = block
+        _entered.set(outer)
         verdict = SUCCESS if error is None else self._judge_error(error)
-        self._settle(permit._ticket, permit._record, verdict, error, permit._started, None)
+        self._settle(ticket, record, verdict, error, started, None)
 
-    def _leave(self) -> Permit:
-        entered = _entered.get()
-        for at in range(len(entered) - 1, -1, -1):
-            if entered[at].breaker is self:
-                _entered.set(entered[:at] + entered[at + 1 :])
-                return entered[at]
-        raise RuntimeError(f"circuit {self.name!r} was not entered in this thread or task")
+    def _take_from_within(self, innermost: _Block | None) -> _Block:
+        """The innermost block of this circuit, around it all others: two generators may leave theirs in any order."""
+        inside: list[_Block] = []
+        block = innermost
+        while block is not None and block[0] is not self:
+            inside.append(block)
+            block = block[4]
+        if block is None:
+            raise RuntimeError(f"circuit {self.name!r} was not entered in this thread or task")
+        outer = block[4]
+        for other in reversed(inside):
+            outer = (*other[:4], outer)
+        return (*block[:4], outer)
 
     def subscribe(self, listener: Listener) -> None:
         """Tell `listener` of all that happens from now on, after the listeners that are there already."""
-        self._listeners = (*self._listeners, listener)
+        with self._lock:
+            self._listeners = (*self._listeners, listener)
 
     # --- by hand ----------------------------------------------------------------------------------------------
 
@@ -255,11 +305,10 @@ class CircuitBreaker:
 
     def _order(self, event: Event) -> None:
         with self._lock:
-            old = self._record
-            self._record = step(old, event, self._context(None)).record
+            old, outcome = self._decide(event, None)
             if event is Event.RESET:
                 self._last_error = None
-            self._note_transition(old, self._record, event, None)
+            self._note_transition(old, outcome.record, event)
         self._tell()
 
     # --- what a call's end means ------------------------------------------------------------------------------
@@ -267,15 +316,18 @@ class CircuitBreaker:
     def _judge_error(self, error: BaseException) -> Verdict:
         if is_cancellation(error):
             return NEUTRAL
-        return self._classify_safely(error)
+        return self._judge(error)
 
-    def _classify_safely(self, outcome: object) -> Verdict:
+    def _judge_safely(self, outcome: object) -> Verdict:
         try:
-            return self._classify(outcome)
-        except Exception:
+            verdict = self.policy.classify(outcome)
+            if not isinstance(verdict, Verdict):
+                raise TypeError(f"a classifier gives a Verdict, not {verdict!r}")  # noqa: TRY301
+        except Exception as error:  # noqa: BLE001
             # A user's function may raise anything; it must not replace the outcome of the call.
-            logger.exception("the classifier of circuit %r raised; the default decides", self.name)
-            return FAILURE if isinstance(outcome, BaseException) else SUCCESS
+            _log_defect(f"the classifier of circuit {json.dumps(self.name)} raised; the default decides", error)
+            return classify(outcome)
+        return verdict
 
     def _settle(
         self,
@@ -294,23 +346,30 @@ class CircuitBreaker:
         if verdict is SUCCESS and self._record is record and record.state is _CLOSED and not record.failures:
             return
         event = _RESULT[verdict]
+        # Under the lock the error's own __str__ must not run.
+        said = describe(error) if verdict is FAILURE and error is not None else ""
         with self._lock:
-            old = self._record
-            context = self._context(ticket or Ticket(record.era))
-            new = self._record = step(old, event, context).record
+            old, outcome = self._decide(event, ticket or Ticket(record.era))
+            new = outcome.record
             # A late failure leaves the record as it was, and is no failure of this era.
             if verdict is FAILURE and new is not old:
-                failure = error if error is not None else RuntimeError("the result was classified as a failure")
+                failure = error if error is not None else FailureReported("the result was classified as a failure")
                 self._last_error = failure
-                self._untold.append(CallFailed(self.name, failure, new.failures, self.policy.trip.threshold))
-            self._note_transition(old, new, event, self._last_error)
+                self._untold.append(CallFailed(self.name, failure, new.failures, self._threshold))
+            self._note_transition(old, new, event, said)
         self._tell()
 
     def _start(self) -> float:
         return self._clock() if self._timeout is not None else 0.0
 
-    def _context(self, ticket: Ticket | None) -> Context:
-        return Context(self.policy, self._clock(), self._random, ticket)
+    def _decide(self, event: Event, ticket: Ticket | None) -> tuple[Record, Outcome]:
+        """Under the lock: replace the record by what `event` makes of it. Gives the old one and the outcome."""
+        while True:
+            old = self._record
+            outcome = step(old, event, Context(self.policy, self._clock(), self._random, ticket))
+            if self._record is old:  # else this thread was interrupted and has decided something else meanwhile
+                self._record = outcome.record
+                return old, outcome
 
     def _retry_after(self, record: Record) -> float | None:
         if record.state is not State.OPEN or not math.isfinite(record.retry_at):
@@ -319,9 +378,9 @@ class CircuitBreaker:
 
     # --- telling the world ------------------------------------------------------------------------------------
 
-    def _note_transition(self, old: Record, new: Record, event: Event, error: BaseException | None) -> None:
+    def _note_transition(self, old: Record, new: Record, event: Event, said: str = "") -> None:
         if old.state is not new.state:
-            reason = _reason(old, event, new, self.policy, error)
+            reason = _reason(old, event, new, self.policy, said)
             self._untold.append(Transition(self.name, old.state, new.state, reason))
 
     def _tell(self) -> None:
@@ -345,11 +404,10 @@ class CircuitBreaker:
     def _tell_one(self, listener: Listener, event: BreakerEvent) -> None:
         try:
             listener(event)
-        except Exception:
-            logger.exception("a listener of circuit %r raised", self.name)
+        except Exception as error:  # noqa: BLE001 (contract: what it raises changes nothing)
+            _log_defect(f"a listener of circuit {json.dumps(self.name)} raised", error)
 
     def _log(self, event: BreakerEvent) -> None:
-        count, threshold = self._record.failures, self.policy.trip.threshold
         name = json.dumps(self.name)
         if isinstance(event, Transition):
             level = logging.ERROR if event.new is State.OPEN else logging.INFO
@@ -358,12 +416,26 @@ class CircuitBreaker:
             text = "circuit %s: failure: %s failure_count=%d threshold=%d"
             logger.warning(text, name, describe(event.error), event.failures, event.threshold)
         else:
-            logger.warning("circuit %s: call refused: failure_count=%d threshold=%d", name, count, threshold)
+            text = "circuit %s: call refused: failure_count=%d threshold=%d"
+            logger.warning(text, name, event.failures, event.threshold)
 
 
-def _reason(old: Record, event: Event, new: Record, policy: Policy, error: BaseException | None) -> str:
-    """Why the circuit went from one state to the other, in plain words."""
-    cause = "" if error is None else f": {describe(error)}"
+def _log_defect(what: str, error: Exception) -> None:
+    """Log what a user's function raised, with where: not by the logger's own traceback, which shows messages raw."""
+    where = "".join(traceback.format_tb(error.__traceback__))
+    logger.error("%s: %s\n%s", what, describe(error), where)
+
+
+def _works_later(fn: Callable[..., object]) -> bool:
+    """Whether a call of `fn` returns at once and leaves the work to whoever awaits or iterates what it returns."""
+    kinds = (inspect.iscoroutinefunction, inspect.isgeneratorfunction, inspect.isasyncgenfunction)
+    bodies = (fn,) if isinstance(fn, type) else (fn, getattr(fn, "__call__", fn))  # noqa: B004 (an object's own)
+    return any(is_kind(body) for is_kind in kinds for body in bodies)
+
+
+def _reason(old: Record, event: Event, new: Record, policy: Policy, said: str) -> str:
+    """Why the circuit went from one state to the other, in plain words. `said`: what the failure said, or nothing."""
+    cause = f": {said}" if said else ""
     if event is Event.FAILURE:
         if old.state is State.HALF_OPEN:
             return f"the probe failed{cause}"
@@ -376,6 +448,7 @@ def _reason(old: Record, event: Event, new: Record, policy: Policy, error: BaseE
     if event is Event.CALL:
         recovery = policy.recovery
         if isinstance(recovery, AfterCalls):
-            return f"{recovery.calls} calls were turned away; the next is the probe"
+            turned_away = "1 call was" if recovery.calls == 1 else f"{recovery.calls} calls were"
+            return f"{turned_away} turned away; the next is the probe"
         return "the cooldown is over; the next call is the probe"
     return {Event.TRIP: "tripped by hand", Event.RESET: "reset by hand", Event.ISOLATE: "isolated by hand"}[event]

@@ -40,8 +40,15 @@ def describe(error: BaseException) -> str:
 
     Messages come from outside: a line break or an escape sequence in one must not reach a log or a terminal.
     """
-    text = str(error)
-    safe = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text[: 2 * _LONGEST])
-    kind = type(error).__name__
+    try:
+        text = str(error)
+    except Exception:  # noqa: BLE001 (an error that cannot say what it is must not hide that it happened)
+        text = "its message cannot be shown"
+    kind = _printable(type(error).__name__)
+    safe = _printable(text[: 2 * _LONGEST])
     line = safe if isinstance(error, FailureReported) else f"{kind}: {safe}" if safe else kind
     return line if len(line) <= _LONGEST else line[: _LONGEST - 1] + "…"
+
+
+def _printable(text: str) -> str:
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)

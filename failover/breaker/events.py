@@ -33,10 +33,12 @@ class CallFailed:
 
 @dataclass(frozen=True, slots=True)
 class CallRefused:
-    """A call was turned away. `retry_after` as in `CircuitOpen`."""
+    """A call was turned away. `retry_after` as in `CircuitOpen`, `failures` and `threshold` as in `CallFailed`."""
 
     name: str
     retry_after: float | None
+    failures: int
+    threshold: int
 
 
 BreakerEvent = Transition | CallFailed | CallRefused

@@ -116,7 +116,10 @@ def step(record: Record, event: Event, context: Context) -> Outcome:
     """
     if event in RESULTS and _is_late(record, context.ticket):
         return Outcome(record)
-    return TABLE[record.state, event](record, context)
+    rule = TABLE[record.state, event]
+    if rule is None:
+        raise ImpossibleEvent(f"{event.name} of {context.ticket} came to a circuit that is {record.state.value}")
+    return rule(record, context)
 
 
 def _is_late(record: Record, ticket: Ticket | None) -> bool:
@@ -214,14 +217,10 @@ def _close(record: Record, _: Context) -> Outcome:
     return Outcome(Record(era=record.era + 1, opened=record.opened, issued=record.issued))
 
 
-def _impossible(record: Record, context: Context) -> Outcome:
-    # No call is admitted in an era that begins open, so none can bring a result in it.
-    raise ImpossibleEvent(f"a result of {context.ticket} came to a circuit that is {record.state.value}")
-
-
+_IMPOSSIBLE: Final = None
 _CLOSED, _OPEN, _HALF_OPEN = State.CLOSED, State.OPEN, State.HALF_OPEN
 
-TABLE: Final[dict[tuple[State, Event], Callable[[Record, Context], Outcome]]] = {
+TABLE: Final[dict[tuple[State, Event], Callable[[Record, Context], Outcome] | None]] = {
     # CLOSED: every call passes; failures are counted, a success forgets them.
     (_CLOSED, Event.CALL): _admit,
     (_CLOSED, Event.SUCCESS): _forget_failures,
@@ -230,11 +229,12 @@ TABLE: Final[dict[tuple[State, Event], Callable[[Record, Context], Outcome]]] = 
     (_CLOSED, Event.TRIP): _open,  # -> OPEN
     (_CLOSED, Event.RESET): _close,  # stays closed: the count starts anew
     (_CLOSED, Event.ISOLATE): _isolate,  # -> OPEN
-    # OPEN: calls are turned away until it is time; then the one that asks is the first probe.
+    # OPEN: calls are turned away until it is time; then the one that asks is the first probe. No call is admitted in
+    # an era that begins open, so none can bring a result in it.
     (_OPEN, Event.CALL): _refuse_or_probe,  # -> HALF_OPEN when it is time
-    (_OPEN, Event.SUCCESS): _impossible,
-    (_OPEN, Event.FAILURE): _impossible,
-    (_OPEN, Event.NEUTRAL): _impossible,
+    (_OPEN, Event.SUCCESS): _IMPOSSIBLE,
+    (_OPEN, Event.FAILURE): _IMPOSSIBLE,
+    (_OPEN, Event.NEUTRAL): _IMPOSSIBLE,
     (_OPEN, Event.TRIP): _restart_cooldown,  # stays open
     (_OPEN, Event.RESET): _close,  # -> CLOSED
     (_OPEN, Event.ISOLATE): _isolate,  # stays open, until RESET

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-import math
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from failover.breaker import failures
+
+# Compared with, unlike math.isfinite, an integer of any size.
+_LARGEST = sys.float_info.max
 
 
 def _count(field: str, value: object) -> None:
@@ -21,7 +24,7 @@ def _number(field: str, value: object) -> None:
 
 def _seconds(field: str, value: float) -> None:
     _number(field, value)
-    if not (math.isfinite(value) and value > 0):
+    if not 0 < value <= _LARGEST:
         raise ValueError(f"{field} must be finite and above 0 seconds, not {value!r}")
 
 
@@ -65,19 +68,17 @@ class Cooldown:
         _seconds("seconds", self.seconds)
         _seconds("maximum", self.maximum)
         _number("factor", self.factor)
-        if not (math.isfinite(self.factor) and self.factor >= 1):
+        if not 1 <= self.factor <= _LARGEST:
             raise ValueError(f"factor must be a finite number from 1, not {self.factor!r}")
         _share("jitter", self.jitter)
 
     def duration(self, openings: int, random: Callable[[], float]) -> float:
         """The length in seconds of the cooldown after the `openings`-th opening (from 1) without a closing."""
-        # Bounded before the power is taken: 2.0 ** 2000 raises.
         most = max(self.maximum, self.seconds)
-        steps = openings - 1
-        if self.factor > 1 and steps >= math.log(most / self.seconds, self.factor):
+        try:
+            grown = min(most, self.seconds * float(self.factor) ** (openings - 1))
+        except OverflowError:  # from 2.0 ** 1024
             grown = most
-        else:
-            grown = min(most, self.seconds * self.factor**steps)
         return grown * (1 - self.jitter * random()) if self.jitter else grown
 
 

@@ -1,0 +1,439 @@
+"""CircuitBreaker against a model written from the design's prose, through anything that can happen in any order."""
+
+from __future__ import annotations
+
+import json
+from concurrent.futures import CancelledError
+from dataclasses import dataclass, field
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from failover.breaker import (
+    FAILURE,
+    NEUTRAL,
+    AfterCalls,
+    BreakerEvent,
+    CallFailed,
+    CallRefused,
+    CircuitBreaker,
+    CircuitOpen,
+    ConsecutiveFailures,
+    Cooldown,
+    Permit,
+    Policy,
+    Transition,
+    Verdict,
+)
+
+
+class SaysNothingError(Exception):
+    """One that the test's classifier calls neutral."""
+
+
+def classify(outcome: object) -> Verdict:
+    if isinstance(outcome, SaysNothingError) or outcome == "nothing":
+        return NEUTRAL
+    if isinstance(outcome, Exception) or outcome == "bad":
+        return FAILURE
+    return Verdict.SUCCESS
+
+
+# All seconds here are whole numbers, so that a boundary can be met exactly.
+
+
+@dataclass
+class Rules:
+    threshold: int
+    cooldown: int | None  # None: after `calls` calls
+    factor: int
+    maximum: int
+    calls: int
+    timeout: int | None
+    max_probes: int
+    successes_to_close: int
+    lease: int
+
+    def policy(self) -> Policy:
+        wait = Cooldown(self.cooldown, self.factor, self.maximum) if self.cooldown else AfterCalls(self.calls)
+        return Policy(
+            trip=ConsecutiveFailures(self.threshold),
+            recovery=wait,
+            timeout=self.timeout,
+            max_probes=self.max_probes,
+            successes_to_close=self.successes_to_close,
+            probe_lease=self.lease,
+            classify=classify,
+        )
+
+
+@dataclass(eq=False)
+class Held:
+    """A call that was let in and has not come back."""
+
+    began: int
+    era: object
+    probe: bool
+
+
+@dataclass
+class Model:
+    """What the design says of a circuit. Eras are plain objects: a new one for each change, equal to no other."""
+
+    rules: Rules
+    now: int = 1000
+    state: str = "closed"
+    era: object = field(default_factory=object)
+    in_a_row: int = 0
+    times_opened: int = 0
+    failed_recoveries: int = 0
+    opened_at: int = 0
+    turned_away: int = 0
+    isolated: bool = False
+    probes: list[Held] = field(default_factory=list)
+    good_probes: int = 0
+    told: list[tuple[object, ...]] = field(default_factory=list)
+
+    # --- time ---
+
+    def wait(self) -> int | None:
+        if self.state != "open" or self.isolated or self.rules.cooldown is None:
+            return None
+        length = self.rules.cooldown
+        for _ in range(self.failed_recoveries):
+            length = min(length * self.rules.factor, max(self.rules.maximum, self.rules.cooldown))
+        return length
+
+    def left(self) -> int | None:
+        wait = self.wait()
+        return None if wait is None else max(0, self.opened_at + wait - self.now)
+
+    def boundaries(self) -> list[int]:
+        """Moments at which something changes by itself."""
+        found = [probe.began + self.rules.lease for probe in self.probes]
+        left = self.left()
+        if left is not None:
+            found.append(self.now + left)
+        return [moment for moment in found if moment > self.now]
+
+    # --- calls ---
+
+    def ask(self) -> Held | None:
+        if self.state == "open" and self._time_for_a_probe():
+            self._become("half-open")
+            self.probes, self.good_probes = [], 0
+        if self.state == "closed":
+            return Held(self.now, self.era, probe=False)
+        if self.state == "half-open":
+            alive = [probe for probe in self.probes if self.now - probe.began < self.rules.lease]
+            if len(alive) < self.rules.max_probes:
+                call = Held(self.now, self.era, probe=True)
+                self.probes = [*alive, call]  # those whose lease is over have given up their place
+                return call
+        self.turned_away += 1
+        self.told.append(("refused", self.left(), self.in_a_row))
+        return None
+
+    def _time_for_a_probe(self) -> bool:
+        if self.isolated:
+            return False
+        if self.rules.cooldown is None:
+            return self.turned_away >= self.rules.calls
+        return self.left() == 0
+
+    def come_back(self, call: Held, verdict: str, took: int | None = None) -> None:
+        seconds = self.now - call.began if took is None else took
+        if verdict == "success" and self.rules.timeout is not None and seconds > self.rules.timeout:
+            verdict = "failure"
+        if call.era is not self.era or (call.probe and call not in self.probes):
+            return
+        if call.probe:
+            self.probes.remove(call)
+        if verdict == "failure":
+            if not call.probe:
+                self.in_a_row += 1
+            self.told.append(("failed", self.in_a_row))
+            if call.probe or self.in_a_row >= self.rules.threshold:
+                self.open()
+        elif verdict == "success":
+            if call.probe:
+                self.good_probes += 1
+                if self.good_probes >= self.rules.successes_to_close:
+                    self.close()
+            else:
+                self.in_a_row = 0
+
+    # --- changes ---
+
+    def open(self) -> None:
+        self.failed_recoveries = 0 if self.state == "closed" else self.failed_recoveries + 1
+        self.times_opened += 1
+        self._become("open")
+        self._start_waiting()
+
+    def trip(self) -> None:
+        if self.isolated:
+            return
+        if self.state == "open":
+            self.era = object()
+            self._start_waiting()
+        else:
+            self.open()
+
+    def isolate(self) -> None:
+        if self.state != "open":
+            self.open()
+        self.isolated = True
+        self.turned_away = 0
+
+    def close(self) -> None:
+        self.in_a_row = 0
+        self.isolated = False
+        self._become("closed")
+
+    def _start_waiting(self) -> None:
+        self.opened_at = self.now
+        self.turned_away = 0
+        self.probes = []
+
+    def _become(self, state: str) -> None:
+        if state != self.state:
+            self.told.append(("transition", self.state, state))
+        self.state, self.era = state, object()
+
+
+def plain(event: BreakerEvent) -> tuple[object, ...]:
+    if isinstance(event, Transition):
+        return ("transition", event.old.value, event.new.value)
+    if isinstance(event, CallFailed):
+        return ("failed", event.failures)
+    assert isinstance(event, CallRefused)
+    return ("refused", event.retry_after, event.failures)
+
+
+OUTCOMES = {
+    "good": "success",
+    "bad": "failure",
+    "nothing": "neutral",
+    "error": "failure",
+    "neutral error": "neutral",
+    "cancelled": "neutral",
+    "interrupted": "neutral",
+}
+ERRORS: dict[str, type[BaseException]] = {
+    "error": OSError,
+    "neutral error": SaysNothingError,
+    "cancelled": CancelledError,
+    "interrupted": KeyboardInterrupt,
+}
+
+
+class CircuitAgainstModel(RuleBasedStateMachine):
+    @initialize(
+        rules=st.builds(
+            Rules,
+            threshold=st.integers(1, 3),
+            cooldown=st.sampled_from([None, 4, 10]),
+            factor=st.sampled_from([1, 2, 3]),
+            maximum=st.sampled_from([2, 15, 40]),
+            calls=st.integers(1, 4),
+            timeout=st.sampled_from([None, None, 3]),
+            max_probes=st.integers(1, 3),
+            successes_to_close=st.integers(1, 3),
+            lease=st.sampled_from([2, 7]),
+        )
+    )
+    def begin(self, rules: Rules) -> None:
+        self.model = Model(rules)
+        self.told: list[tuple[object, ...]] = []
+        self.held: list[tuple[Permit, Held]] = []
+        self.last_era = 0
+        self.last_state = "closed"
+        self.breaker = CircuitBreaker(
+            "modelled",
+            rules.policy(),
+            clock=lambda: float(self.model.now),
+            listeners=[lambda event: self.told.append(plain(event))],
+        )
+
+    # --- time ---
+
+    @rule(seconds=st.integers(1, 12))
+    def time_passes(self, seconds: int) -> None:
+        self.model.now += seconds
+
+    @precondition(lambda self: self.model.boundaries())
+    @rule(data=st.data(), past=st.sampled_from([-1, 0, 0, 1]))
+    def time_passes_to_a_boundary(self, data: st.DataObject, past: int) -> None:
+        moment = data.draw(st.sampled_from(self.model.boundaries()))
+        self.model.now = max(self.model.now, moment + past)
+
+    @precondition(lambda self: self.held and self.model.rules.timeout is not None)
+    @rule(data=st.data(), past=st.sampled_from([0, 0, 1]))
+    def time_passes_to_a_timeout(self, data: st.DataObject, past: int) -> None:
+        _, call = data.draw(st.sampled_from(self.held))
+        self.model.now = max(self.model.now, call.began + (self.model.rules.timeout or 0) + past)
+
+    # --- calls that overlap ---
+
+    @precondition(lambda self: len(self.held) < 8)
+    @rule()
+    def ask(self) -> None:
+        call = self.model.ask()
+        left = self.model.left()
+        try:
+            permit = self.breaker.admit()
+        except CircuitOpen as refusal:
+            assert call is None
+            assert (refusal.name, refusal.retry_after) == ("modelled", left)  # noqa: PT017 (either end is right)
+        else:
+            assert call is not None
+            assert permit.is_probe == call.probe
+            self.held.append((permit, call))
+
+    @precondition(lambda self: self.held)
+    @rule(data=st.data(), how=st.sampled_from(["success", "failure", "released", "cancelled", "timed"]))
+    def settle(self, data: st.DataObject, how: str) -> None:
+        permit, call = self.held.pop(data.draw(st.integers(0, len(self.held) - 1)))
+        if how == "success":
+            permit.succeeded()
+            self.model.come_back(call, "success")
+        elif how == "timed":
+            seconds = data.draw(st.integers(0, 5))
+            permit.succeeded(seconds)
+            self.model.come_back(call, "success", seconds)
+        elif how == "failure":
+            permit.failed(OSError("down"))
+            self.model.come_back(call, "failure")
+        elif how == "released":
+            permit.released()
+            self.model.come_back(call, "neutral")
+        else:
+            permit.failed(CancelledError())
+            self.model.come_back(call, "neutral")
+        for again in (permit.succeeded, permit.released, lambda: permit.failed(OSError())):
+            try:
+                again()
+            except RuntimeError:
+                continue
+            raise AssertionError("a permit was settled twice")
+
+    @precondition(lambda self: self.held)
+    @rule(data=st.data())
+    def try_again(self, data: st.DataObject) -> None:
+        """A second try of a call that was admitted while closed, as after a failure."""
+        permit, call = data.draw(st.sampled_from(self.held))
+        again = permit.again()
+        if self.model.state == "closed" and call.era is self.model.era:
+            assert again is not None
+            self.held.append((again, Held(self.model.now, self.model.era, probe=False)))
+        else:
+            assert again is None
+
+    @precondition(lambda self: self.held)
+    @rule(data=st.data())
+    def forget(self, data: st.DataObject) -> None:
+        """A caller that never comes back."""
+        self.held.pop(data.draw(st.integers(0, len(self.held) - 1)))
+
+    # --- calls that come back at once, and what happens meanwhile ---
+
+    @rule(
+        form=st.sampled_from(["call", "decorator", "with"]),
+        outcome=st.sampled_from(sorted(OUTCOMES)),
+        takes=st.sampled_from([0, 0, 0, 2, 3, 4]),
+        meanwhile=st.sampled_from([None, None, None, None, "trip", "reset", "isolate"]),
+    )
+    def call(self, form: str, outcome: str, takes: int, meanwhile: str | None) -> None:
+        if form == "with" and outcome in ("bad", "nothing"):
+            outcome = "good"  # a block has no result that could be judged
+        model, breaker = self.model, self.breaker
+        call = model.ask()
+        left = model.left()
+
+        def work(what: str) -> str:
+            model.now += takes
+            if meanwhile is not None:
+                self.order(meanwhile)
+            if what in ERRORS:
+                raise ERRORS[what](what)
+            return what
+
+        def block(what: str) -> str:
+            with breaker:
+                return work(what)
+
+        run = {"call": lambda what: breaker.call(work, what), "decorator": breaker(work), "with": block}[form]
+        try:
+            came = run(outcome)
+        except CircuitOpen as refusal:
+            assert call is None
+            assert refusal.retry_after == left  # noqa: PT017
+            return
+        except BaseException as error:
+            assert type(error) is ERRORS[outcome]  # noqa: PT017
+        else:
+            assert came == outcome
+        assert call is not None, "the call should have been turned away"
+        model.come_back(call, OUTCOMES[outcome])
+
+    # --- by hand ---
+
+    @rule(what=st.sampled_from(["trip", "reset", "isolate"]))
+    def order(self, what: str) -> None:
+        if what == "trip":
+            self.breaker.trip()
+            self.model.trip()
+        elif what == "reset":
+            self.breaker.reset()
+            self.model.close()
+        else:
+            self.breaker.isolate()
+            self.model.isolate()
+
+    # --- at all times ---
+
+    @invariant()
+    def they_agree(self) -> None:
+        model, snapshot = self.model, self.breaker.snapshot()
+        assert json.loads(json.dumps(snapshot, allow_nan=False)) == snapshot
+        counts = model.state == "open" and model.rules.cooldown is None and not model.isolated
+        expected = {
+            "name": "modelled",
+            "state": model.state,
+            "failures": model.in_a_row,
+            "threshold": model.rules.threshold,
+            "retry_after": model.left(),
+            "calls_left": model.rules.calls - model.turned_away if counts else None,
+            "isolated": model.isolated,
+            "opened": model.times_opened,
+        }
+        assert {key: snapshot[key] for key in expected} == expected
+        assert self.breaker.state.value == model.state
+        assert snapshot["era"] >= self.last_era
+        assert snapshot["era"] > self.last_era or model.state == self.last_state
+        self.last_era, self.last_state = snapshot["era"], model.state
+
+    @invariant()
+    def listeners_heard_the_same(self) -> None:
+        assert self.told == self.model.told
+        self.told.clear()
+        self.model.told.clear()
+
+    @invariant()
+    def never_more_probes_than_allowed(self) -> None:
+        """Of those held, only as many may still decide anything as the policy allows."""
+        model = self.model
+        count = sum(1 for _, call in self.held if call.probe and call.era is model.era and call in model.probes)
+        assert count <= model.rules.max_probes
+
+
+CircuitAgainstModel.TestCase.settings = settings(
+    max_examples=250,
+    stateful_step_count=60,
+    deadline=None,
+    database=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+TestCircuitAgainstModel = CircuitAgainstModel.TestCase
