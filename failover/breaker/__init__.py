@@ -1,11 +1,12 @@
 """A circuit breaker for any remote call. Needs nothing but the standard library."""
 
 from failover.breaker import failures
-from failover.breaker.circuit import CircuitBreaker, Permit
+from failover.breaker.circuit import CircuitBreaker
 from failover.breaker.errors import CircuitOpen, FailureReported
 from failover.breaker.events import BreakerEvent, CallFailed, CallRefused, Listener, Transition
 from failover.breaker.failures import FAILURE, NEUTRAL, SUCCESS, Verdict
 from failover.breaker.machine import State
+from failover.breaker.permit import Permit
 from failover.breaker.policy import AfterCalls, ConsecutiveFailures, Cooldown, Policy
 
 __all__ = [

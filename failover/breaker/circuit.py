@@ -1,6 +1,6 @@
 """CircuitBreaker: admits a call, runs it, settles its result.
 
-The rules are in `machine.py`. Here are the lock, the clock, the listeners and the log, and one principle: decide
+The rules are in `machine.py`. Here are the lock and the clock, and one principle: decide
 under the lock, act outside it. The user's call, the listeners and the log never run under the lock.
 """
 
@@ -8,31 +8,25 @@ from __future__ import annotations
 
 import functools
 import inspect
-import json
-import logging
 import math
 import random as _random
 import threading
 import time
-import traceback
-from collections import deque
 from collections.abc import Callable, Iterable
 from contextvars import ContextVar
 from types import TracebackType
 from typing import Any, Final, ParamSpec, TypeAlias, TypeVar
 
 from failover.breaker.errors import CircuitOpen, FailureReported, describe
-from failover.breaker.events import BreakerEvent, CallFailed, CallRefused, Listener, Transition
+from failover.breaker.events import CallFailed, CallRefused, Listener, Transition
 from failover.breaker.failures import FAILURE, NEUTRAL, SUCCESS, Verdict, classify, is_cancellation
 from failover.breaker.machine import Context, Event, Outcome, Record, State, Ticket, step
+from failover.breaker.permit import Permit
 from failover.breaker.policy import AfterCalls, Policy
+from failover.breaker.telling import Teller, reason
 
 P = ParamSpec("P")
 R = TypeVar("R")
-
-logger = logging.getLogger("failover.breaker")
-# Without it Python prints a library's warnings on stderr when the program has set up no logging.
-logger.addHandler(logging.NullHandler())
 
 _RESULT: Final = {SUCCESS: Event.SUCCESS, FAILURE: Event.FAILURE, NEUTRAL: Event.NEUTRAL}
 _CLOSED: Final = State.CLOSED
@@ -46,64 +40,6 @@ _Block: TypeAlias = "tuple[CircuitBreaker, Ticket | None, Record, float, _Block 
 
 # The innermost block of this thread or task.
 _entered: ContextVar[_Block | None] = ContextVar("failover_breaker_entered", default=None)
-
-
-class Permit:
-    """The right to make one call through `breaker`, from `CircuitBreaker.admit`.
-
-    Settle it exactly once: `succeeded`, `failed` or `released`. A second time raises `RuntimeError`. A permit that
-    is never settled counts neither way; a probe's place is then free again after `Policy.probe_lease`.
-    """
-
-    __slots__ = ("_record", "_settled", "_started", "_ticket", "breaker")
-
-    def __init__(self, breaker: CircuitBreaker, ticket: Ticket | None, record: Record, started: float) -> None:
-        self.breaker = breaker
-        self._ticket = ticket
-        self._record = record
-        self._started = started
-        self._settled = False
-
-    @property
-    def is_probe(self) -> bool:
-        """Whether the call decides if a half-open circuit closes."""
-        return self._ticket is not None and self._ticket.probe != 0
-
-    def again(self) -> Permit | None:
-        """A permit for another try of the same call, or None unless the circuit is closed as it was at `admit`.
-
-        To be asked after `failed`. Unlike a new `admit`, a refusal is not counted: to `AfterCalls` a call that is
-        given up after some tries is no call that was turned away.
-        """
-        record = self.breaker._record
-        if record.state is not _CLOSED or record.era != self._record.era:
-            return None
-        return Permit(self.breaker, None, record, self.breaker._start())
-
-    def succeeded(self, seconds: float | None = None) -> None:
-        """The remote answered.
-
-        `seconds` is how long it took, where that is less than the time since `admit`, as with a body that is
-        read at leisure. Longer than `Policy.timeout` counts as a failure.
-        """
-        self._once()
-        self.breaker._settle(self._ticket, self._record, SUCCESS, None, self._started, seconds)
-
-    def failed(self, error: BaseException) -> None:
-        """The remote did not do its work. A cancellation is taken as `released`."""
-        self._once()
-        verdict = NEUTRAL if is_cancellation(error) else FAILURE
-        self.breaker._settle(self._ticket, self._record, verdict, error, self._started, None)
-
-    def released(self) -> None:
-        """The call says nothing about the remote: it was not made, or was given up."""
-        self._once()
-        self.breaker._settle(self._ticket, self._record, NEUTRAL, None, self._started, None)
-
-    def _once(self) -> None:
-        if self._settled:
-            raise RuntimeError(f"this permit of circuit {self.breaker.name!r} has been settled before")
-        self._settled = True
 
 
 class CircuitBreaker:
@@ -130,7 +66,7 @@ class CircuitBreaker:
         self.policy = policy
         self._clock = clock
         self._random = random
-        self._listeners = tuple(listeners)
+        self._teller = Teller(name, listeners)
         self._timeout = policy.timeout
         self._threshold = policy.trip.threshold
         # The default never raises; a user's function may.
@@ -142,8 +78,6 @@ class CircuitBreaker:
         self._lock = threading.RLock()
         self._record = Record()  # replaced as a whole under the lock, read without it
         self._last_error: BaseException | None = None
-        self._untold: deque[BreakerEvent] = deque()
-        self._telling = threading.Lock()
 
     def __repr__(self) -> str:
         return f"<CircuitBreaker {self.name!r} {self.state.value}>"
@@ -222,8 +156,8 @@ class CircuitBreaker:
             self._note_transition(old, record, Event.CALL)
             wait = self._retry_after(record)
             if outcome.ticket is None:
-                self._untold.append(CallRefused(self.name, wait, record.failures, self._threshold))
-        self._tell()
+                self._teller.note(CallRefused(self.name, wait, record.failures, self._threshold))
+        self._teller.tell()
         if outcome.ticket is None:
             raise CircuitOpen(self.name, wait, self._last_error)
         return Permit(self, outcome.ticket, record, started)
@@ -287,7 +221,7 @@ class CircuitBreaker:
     def subscribe(self, listener: Listener) -> None:
         """Tell `listener` of all that happens from now on, after the listeners that are there already."""
         with self._lock:
-            self._listeners = (*self._listeners, listener)
+            self._teller.subscribe(listener)
 
     # --- by hand ----------------------------------------------------------------------------------------------
 
@@ -309,7 +243,7 @@ class CircuitBreaker:
             if event is Event.RESET:
                 self._last_error = None
             self._note_transition(old, outcome.record, event)
-        self._tell()
+        self._teller.tell()
 
     # --- what a call's end means ------------------------------------------------------------------------------
 
@@ -325,7 +259,7 @@ class CircuitBreaker:
                 raise TypeError(f"a classifier gives a Verdict, not {verdict!r}")  # noqa: TRY301
         except Exception as error:  # noqa: BLE001
             # A user's function may raise anything; it must not replace the outcome of the call.
-            _log_defect(f"the classifier of circuit {json.dumps(self.name)} raised; the default decides", error)
+            self._teller.log_defect("the classifier of circuit %s raised; the default decides", error)
             return classify(outcome)
         return verdict
 
@@ -355,9 +289,9 @@ class CircuitBreaker:
             if verdict is FAILURE and new is not old:
                 failure = error if error is not None else FailureReported("the result was classified as a failure")
                 self._last_error = failure
-                self._untold.append(CallFailed(self.name, failure, new.failures, self._threshold))
+                self._teller.note(CallFailed(self.name, failure, new.failures, self._threshold))
             self._note_transition(old, new, event, said)
-        self._tell()
+        self._teller.tell()
 
     def _start(self) -> float:
         return self._clock() if self._timeout is not None else 0.0
@@ -371,59 +305,15 @@ class CircuitBreaker:
                 self._record = outcome.record
                 return old, outcome
 
+    def _note_transition(self, old: Record, new: Record, event: Event, said: str = "") -> None:
+        if old.state is not new.state:
+            why = reason(old, event, new, self.policy, said)
+            self._teller.note(Transition(self.name, old.state, new.state, why))
+
     def _retry_after(self, record: Record) -> float | None:
         if record.state is not State.OPEN or not math.isfinite(record.retry_at):
             return None
         return max(0.0, record.retry_at - self._clock())
-
-    # --- telling the world ------------------------------------------------------------------------------------
-
-    def _note_transition(self, old: Record, new: Record, event: Event, said: str = "") -> None:
-        if old.state is not new.state:
-            reason = _reason(old, event, new, self.policy, said)
-            self._untold.append(Transition(self.name, old.state, new.state, reason))
-
-    def _tell(self) -> None:
-        """Tell listeners and log, in the order of the decisions, one thread at a time and none waiting.
-
-        A thread that finds another one telling leaves its events to that one, which looks again after it has
-        let go: so nothing is left untold.
-        """
-        while self._untold:
-            if not self._telling.acquire(blocking=False):
-                return
-            try:
-                while self._untold:
-                    event = self._untold.popleft()
-                    self._log(event)
-                    for listener in self._listeners:
-                        self._tell_one(listener, event)
-            finally:
-                self._telling.release()
-
-    def _tell_one(self, listener: Listener, event: BreakerEvent) -> None:
-        try:
-            listener(event)
-        except Exception as error:  # noqa: BLE001 (contract: what it raises changes nothing)
-            _log_defect(f"a listener of circuit {json.dumps(self.name)} raised", error)
-
-    def _log(self, event: BreakerEvent) -> None:
-        name = json.dumps(self.name)
-        if isinstance(event, Transition):
-            level = logging.ERROR if event.new is State.OPEN else logging.INFO
-            logger.log(level, "circuit %s: %s -> %s: %s", name, event.old.value, event.new.value, event.reason)
-        elif isinstance(event, CallFailed):
-            text = "circuit %s: failure: %s failure_count=%d threshold=%d"
-            logger.warning(text, name, describe(event.error), event.failures, event.threshold)
-        else:
-            text = "circuit %s: call refused: failure_count=%d threshold=%d"
-            logger.warning(text, name, event.failures, event.threshold)
-
-
-def _log_defect(what: str, error: Exception) -> None:
-    """Log what a user's function raised, with where: not by the logger's own traceback, which shows messages raw."""
-    where = "".join(traceback.format_tb(error.__traceback__))
-    logger.error("%s: %s\n%s", what, describe(error), where)
 
 
 def _works_later(fn: Callable[..., object]) -> bool:
@@ -431,24 +321,3 @@ def _works_later(fn: Callable[..., object]) -> bool:
     kinds = (inspect.iscoroutinefunction, inspect.isgeneratorfunction, inspect.isasyncgenfunction)
     bodies = (fn,) if isinstance(fn, type) else (fn, getattr(fn, "__call__", fn))  # noqa: B004 (an object's own)
     return any(is_kind(body) for is_kind in kinds for body in bodies)
-
-
-def _reason(old: Record, event: Event, new: Record, policy: Policy, said: str) -> str:
-    """Why the circuit went from one state to the other, in plain words. `said`: what the failure said, or nothing."""
-    cause = f": {said}" if said else ""
-    if event is Event.FAILURE:
-        if old.state is State.HALF_OPEN:
-            return f"the probe failed{cause}"
-        times = "1 failure" if new.failures == 1 else f"{new.failures} failures in a row, the last"
-        return f"{times}{cause}"
-    if event is Event.SUCCESS:
-        return (
-            "the probe succeeded" if policy.successes_to_close == 1 else f"{policy.successes_to_close} probes succeeded"
-        )
-    if event is Event.CALL:
-        recovery = policy.recovery
-        if isinstance(recovery, AfterCalls):
-            turned_away = "1 call was" if recovery.calls == 1 else f"{recovery.calls} calls were"
-            return f"{turned_away} turned away; the next is the probe"
-        return "the cooldown is over; the next call is the probe"
-    return {Event.TRIP: "tripped by hand", Event.RESET: "reset by hand", Event.ISOLATE: "isolated by hand"}[event]

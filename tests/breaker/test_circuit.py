@@ -1172,7 +1172,7 @@ def test_events_arrive_in_order_under_threads() -> None:
     assert sum(isinstance(event, CallRefused) for event in told) == len(refusals), "each is told, and told once"
     failed = [event.failures for event in told if isinstance(event, CallFailed)]
     assert set(failed) == {1, 2}
-    assert not breaker._untold
+    assert not breaker._teller._untold
 
 
 def test_what_happens_as_the_teller_lets_go_is_told() -> None:
@@ -1193,7 +1193,7 @@ def test_what_happens_as_the_teller_lets_go_is_told() -> None:
                 last_moment.pop()()
             self._lock.release()
 
-    breaker._telling = LateLock()  # type: ignore[assignment]
+    breaker._teller._telling = LateLock()  # type: ignore[assignment]
     breaker.trip()
     assert [event.new for event in told if isinstance(event, Transition)] == [State.OPEN, State.CLOSED]
 

@@ -1,0 +1,69 @@
+"""Permit: one call admitted by hand, until its result is settled."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from failover.breaker.failures import FAILURE, NEUTRAL, SUCCESS, is_cancellation
+from failover.breaker.machine import Record, State, Ticket
+
+if TYPE_CHECKING:
+    from failover.breaker.circuit import CircuitBreaker
+
+
+class Permit:
+    """The right to make one call through `breaker`, from `CircuitBreaker.admit`.
+
+    Settle it exactly once: `succeeded`, `failed` or `released`. A second time raises `RuntimeError`. A permit that
+    is never settled counts neither way; a probe's place is then free again after `Policy.probe_lease`.
+    """
+
+    __slots__ = ("_record", "_settled", "_started", "_ticket", "breaker")
+
+    def __init__(self, breaker: CircuitBreaker, ticket: Ticket | None, record: Record, started: float) -> None:
+        self.breaker = breaker
+        self._ticket = ticket
+        self._record = record
+        self._started = started
+        self._settled = False
+
+    @property
+    def is_probe(self) -> bool:
+        """Whether the call decides if a half-open circuit closes."""
+        return self._ticket is not None and self._ticket.probe != 0
+
+    def again(self) -> Permit | None:
+        """A permit for another try of the same call, or None unless the circuit is closed as it was at `admit`.
+
+        To be asked after `failed`. Unlike a new `admit`, a refusal is not counted: to `AfterCalls` a call that is
+        given up after some tries is no call that was turned away.
+        """
+        record = self.breaker._record
+        if record.state is not State.CLOSED or record.era != self._record.era:
+            return None
+        return Permit(self.breaker, None, record, self.breaker._start())
+
+    def succeeded(self, seconds: float | None = None) -> None:
+        """The remote answered.
+
+        `seconds` is how long it took, where that is less than the time since `admit`, as with a body that is
+        read at leisure. Longer than `Policy.timeout` counts as a failure.
+        """
+        self._once()
+        self.breaker._settle(self._ticket, self._record, SUCCESS, None, self._started, seconds)
+
+    def failed(self, error: BaseException) -> None:
+        """The remote did not do its work. A cancellation is taken as `released`."""
+        self._once()
+        verdict = NEUTRAL if is_cancellation(error) else FAILURE
+        self.breaker._settle(self._ticket, self._record, verdict, error, self._started, None)
+
+    def released(self) -> None:
+        """The call says nothing about the remote: it was not made, or was given up."""
+        self._once()
+        self.breaker._settle(self._ticket, self._record, NEUTRAL, None, self._started, None)
+
+    def _once(self) -> None:
+        if self._settled:
+            raise RuntimeError(f"this permit of circuit {self.breaker.name!r} has been settled before")
+        self._settled = True

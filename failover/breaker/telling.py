@@ -1,0 +1,101 @@
+"""Tells listeners and the log what happened to a circuit, in the order in which it was decided."""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+import traceback
+from collections import deque
+from collections.abc import Iterable
+
+from failover.breaker.errors import describe
+from failover.breaker.events import BreakerEvent, CallFailed, Listener, Transition
+from failover.breaker.machine import Event, Record, State
+from failover.breaker.policy import AfterCalls, Policy
+
+logger = logging.getLogger("failover.breaker")
+# Without it Python prints a library's warnings on stderr when the program has set up no logging.
+logger.addHandler(logging.NullHandler())
+
+
+class Teller:
+    """Events are noted under the circuit's lock and told outside it."""
+
+    def __init__(self, name: str, listeners: Iterable[Listener]) -> None:
+        self._name = json.dumps(name)
+        self._listeners = tuple(listeners)
+        self._untold: deque[BreakerEvent] = deque()
+        self._telling = threading.Lock()
+
+    def subscribe(self, listener: Listener) -> None:
+        """Under the circuit's lock: tell `listener` too, from now on."""
+        self._listeners = (*self._listeners, listener)
+
+    def note(self, event: BreakerEvent) -> None:
+        """Under the circuit's lock: something to tell."""
+        self._untold.append(event)
+
+    def tell(self) -> None:
+        """Tell what is untold, one thread at a time and none waiting.
+
+        A thread that finds another one telling leaves its events to that one, which looks again after it has
+        let go: so nothing is left untold.
+        """
+        while self._untold:
+            if not self._telling.acquire(blocking=False):
+                return
+            try:
+                while self._untold:
+                    event = self._untold.popleft()
+                    self._log(event)
+                    for listener in self._listeners:
+                        self._tell_one(listener, event)
+            finally:
+                self._telling.release()
+
+    def _tell_one(self, listener: Listener, event: BreakerEvent) -> None:
+        try:
+            listener(event)
+        except Exception as error:  # noqa: BLE001 (contract: what it raises changes nothing)
+            self.log_defect("a listener of circuit %s raised", error)
+
+    def log_defect(self, what: str, error: Exception) -> None:
+        """Log what a user's function raised, with where; `what` has one %s, for the circuit's name.
+
+        Not by the logger's own traceback, which shows messages raw.
+        """
+        where = "".join(traceback.format_tb(error.__traceback__))
+        logger.error("%s: %s\n%s", what % self._name, describe(error), where)
+
+    def _log(self, event: BreakerEvent) -> None:
+        if isinstance(event, Transition):
+            level = logging.ERROR if event.new is State.OPEN else logging.INFO
+            logger.log(level, "circuit %s: %s -> %s: %s", self._name, event.old.value, event.new.value, event.reason)
+        elif isinstance(event, CallFailed):
+            text = "circuit %s: failure: %s failure_count=%d threshold=%d"
+            logger.warning(text, self._name, describe(event.error), event.failures, event.threshold)
+        else:
+            text = "circuit %s: call refused: failure_count=%d threshold=%d"
+            logger.warning(text, self._name, event.failures, event.threshold)
+
+
+def reason(old: Record, event: Event, new: Record, policy: Policy, said: str) -> str:
+    """Why the circuit went from one state to the other, in plain words. `said`: what the failure said, or nothing."""
+    cause = f": {said}" if said else ""
+    if event is Event.FAILURE:
+        if old.state is State.HALF_OPEN:
+            return f"the probe failed{cause}"
+        times = "1 failure" if new.failures == 1 else f"{new.failures} failures in a row, the last"
+        return f"{times}{cause}"
+    if event is Event.SUCCESS:
+        return (
+            "the probe succeeded" if policy.successes_to_close == 1 else f"{policy.successes_to_close} probes succeeded"
+        )
+    if event is Event.CALL:
+        recovery = policy.recovery
+        if isinstance(recovery, AfterCalls):
+            turned_away = "1 call was" if recovery.calls == 1 else f"{recovery.calls} calls were"
+            return f"{turned_away} turned away; the next is the probe"
+        return "the cooldown is over; the next call is the probe"
+    return {Event.TRIP: "tripped by hand", Event.RESET: "reset by hand", Event.ISOLATE: "isolated by hand"}[event]
