@@ -310,7 +310,8 @@ class Demo:
         elif isinstance(event, Transition):
             old, new = event.old.value, event.new.value
             self._emit(ev.Transitioned, n=self._n, circuit=event.name, old=old, new=new, reason=event.reason)
-            self._look.set()
+            if new == ev.OPEN:
+                self._look.set()
 
     def _switch_fault(self, on: bool) -> None:
         self._faults.switch(on)
@@ -325,22 +326,22 @@ class Demo:
             return not self._quitting
 
     def _watch_secondary(self) -> None:
-        """Look at the secondary every two seconds, and at once when a circuit changes."""
+        """Look at the secondary every two seconds, and at once when a circuit opens; a pause hears only of changes."""
+        reachable: bool | None = None
         while not self._over.is_set():
-            self._look_once()
+            seen = self._look_once()
+            if not (self._over.is_set() or (self._paused and seen["reachable"] is reachable)):
+                self._emit(ev.SecondarySeen, **seen)
+            reachable = seen["reachable"]
             self._look.wait(_LOOK_EVERY)
             self._look.clear()
 
-    def _look_once(self) -> None:
+    def _look_once(self) -> dict[str, Any]:
         try:
             age = self.setup_policy.staleness()
         except AzureError as error:
-            if not self._over.is_set():
-                why = explain(error, self._account).rstrip(".")
-                self._emit(ev.SecondarySeen, reachable=False, staleness=None, error=why)
-        else:
-            if not self._over.is_set():
-                self._emit(ev.SecondarySeen, reachable=True, staleness=age if math.isfinite(age) else None)
+            return {"reachable": False, "staleness": None, "error": explain(error, self._account).rstrip(".")}
+        return {"reachable": True, "staleness": age if math.isfinite(age) else None}
 
 
 def _without_password(url: str) -> str:

@@ -22,7 +22,6 @@ from tests.servers import Account
 
 CTRL_C, CTRL_Z, UP = "\x03", "\x1a", "\x1b[A"
 TITLE = "RA-GRS failover"
-_ALTERNATE = 1049 << 5  # as pyte numbers private modes
 
 
 class Screen(pyte.Screen):
@@ -31,7 +30,6 @@ class Screen(pyte.Screen):
     def __init__(self, columns: int, lines: int) -> None:
         self.alternate = False
         self.scrolled = 0
-        self.sent = ""
         self._normal: list[str] = []
         super().__init__(columns, lines)
 

@@ -2,7 +2,7 @@
 
 from failover.breaker import failures
 from failover.breaker.circuit import CircuitBreaker
-from failover.breaker.errors import CircuitOpen, FailureReported
+from failover.breaker.errors import CircuitOpen, FailureReported, TooSlow
 from failover.breaker.events import BreakerEvent, CallFailed, CallRefused, Listener, Transition
 from failover.breaker.failures import FAILURE, NEUTRAL, SUCCESS, Verdict
 from failover.breaker.machine import State
@@ -26,6 +26,7 @@ __all__ = [
     "Permit",
     "Policy",
     "State",
+    "TooSlow",
     "Transition",
     "Verdict",
     "failures",

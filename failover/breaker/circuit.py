@@ -17,7 +17,7 @@ from contextvars import ContextVar
 from types import TracebackType
 from typing import Any, Final, ParamSpec, TypeAlias, TypeVar
 
-from failover.breaker.errors import CircuitOpen, FailureReported, describe
+from failover.breaker.errors import CircuitOpen, FailureReported, TooSlow, describe
 from failover.breaker.events import CallFailed, CallRefused, Listener, Transition
 from failover.breaker.failures import FAILURE, NEUTRAL, SUCCESS, Verdict, classify, is_cancellation
 from failover.breaker.machine import Context, Event, Outcome, Record, State, Ticket, step
@@ -276,7 +276,7 @@ class CircuitBreaker:
             took = self._clock() - started if seconds is None else seconds
             if took > self._timeout:
                 verdict = FAILURE
-                error = TimeoutError(f"the answer took {took:.3g} s, over the policy's {self._timeout:.3g} s")
+                error = TooSlow(f"the answer took {took:.3g} s, over the policy's {self._timeout:.3g} s")
         if verdict is SUCCESS and self._record is record and record.state is _CLOSED and not record.failures:
             return
         event = _RESULT[verdict]

@@ -33,10 +33,14 @@ class FailureReported(Exception):  # noqa: N818 (it reports one)
     """For `Permit.failed` where there is no exception, or none whose text may be logged: a failure in plain words."""
 
 
+class TooSlow(TimeoutError):  # noqa: N818 (it says what the answer was)
+    """The remote answered, and took longer than `Policy.timeout`: the answer is used and counts as a failure."""
+
+
 def describe(error: BaseException) -> str:
     """The error's type and message as one line of printable characters, at most 200 long.
 
-    Of a `FailureReported` the message alone.
+    Of a `FailureReported` or `TooSlow` the message alone.
 
     Messages come from outside: a line break or an escape sequence in one must not reach a log or a terminal.
     """
@@ -46,7 +50,7 @@ def describe(error: BaseException) -> str:
         text = "its message cannot be shown"
     kind = _printable(type(error).__name__)
     safe = _printable(text[: 2 * _LONGEST])
-    line = safe if isinstance(error, FailureReported) else f"{kind}: {safe}" if safe else kind
+    line = safe if isinstance(error, (FailureReported, TooSlow)) else f"{kind}: {safe}" if safe else kind
     return line if len(line) <= _LONGEST else line[: _LONGEST - 1] + "…"
 
 

@@ -59,7 +59,8 @@ _STEPS = (
     ("gap 4", 1), ("word", 5), ("latency", 3), ("strip", 10), ("gap 5", 1), ("gap 7", 1), ("news", 8), ("latency", 5),
     ("strip", 20), ("news", 14), ("strip", 40), ("news", 24), ("strip", ENDLESS), ("fill", ENDLESS),
 )  # fmt: skip
-_TALL = 30  # rows that a pause's box and the news before it have room on together
+_BOX = 6  # rows of the box at the end of a round; where it takes the news' place, nothing else is to move
+_SHORT, _TALL = 24, 30  # rows that a pause's box and the news before it have room on together
 
 
 @dataclass(frozen=True)
@@ -113,7 +114,9 @@ def _deal(scene: Scene, height: int) -> dict[str, int]:
     }
     heights = word_rows(scene)
     rows = dict.fromkeys(_SECTIONS, 0)
-    free = height
+    held = _BOX if not paused and _SHORT <= height < _TALL else 0
+    most["news"] = 0 if held else most["news"]
+    free = height - held
     for name, target in _STEPS:
         more = min(target, most.get(name, target)) - rows[name]
         if name == "word" and (target not in heights or more > free):
@@ -122,4 +125,5 @@ def _deal(scene: Scene, height: int) -> dict[str, int]:
         if more > 0:
             rows[name] += more
             free -= more
+    rows["news"] += held
     return rows

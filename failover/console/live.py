@@ -200,7 +200,7 @@ def summary(view: View, *, ascii_only: bool = False) -> Text:
         dash = "-" if ascii_only else "–"
         if half is not None and most is not None:
             text.append(f"  latency p50 {half:.1f} ms, p99 {most:.1f} ms {dash} ")
-            text.append(f"the circuit opened {words.times(view.opened) if view.opened else 'never'}\n")
+            text.append(f"the circuit {f'opened {words.times(view.opened)}' if view.opened else 'never opened'}\n")
     if view.cleaned_up is not None and view.news:
         text.append(f"  {view.news[-1].text}\n", "bold" if view.cleaned_up.error else "")
     text.rstrip()

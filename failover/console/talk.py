@@ -9,6 +9,7 @@ from failover.console.glyphs import cut, fold
 from failover.console.keys import footer as keys_now
 from failover.console.scene import MARGIN, NARROW, WIDE, Scene
 
+_TOLD = 3  # lines of advice at most: the box keeps its height when f changes what it says
 _DATED = 60  # columns from which there is room for the time of day
 
 
@@ -21,8 +22,11 @@ def _advice(scene: Scene) -> list[str]:
         proxy = view.settings is not None and view.settings.proxy is not None
         fault = words.clean(view.fault, 20)
         told = words.advice(fault=fault, fault_on=view.fault_on, state=view.state, proxy=proxy)
-    width = scene.width - 1 if scene.width < NARROW else min(scene.width, WIDE) - 2 * MARGIN - 4
-    return [line for each in (*told, words.KEYS_WHILE_PAUSED) for line in fold(each, width)]
+    if scene.width < NARROW:
+        return [line for each in (*told, words.KEYS_WHILE_PAUSED) for line in fold(each, scene.width - 1)]
+    width = min(scene.width, WIDE) - 2 * MARGIN - 4
+    lines = [line for each in told for line in fold(each, width)]
+    return [*lines, *[""] * (_TOLD - len(lines) if told else 0), *fold(words.KEYS_WHILE_PAUSED, width)]
 
 
 def box_rows(scene: Scene) -> int:

@@ -185,6 +185,10 @@ class Narrator:
             self._failed_from = None
             if event.failures == 0 and event.state == ev.CLOSED:
                 self._forget_failures()
+            if event.failures and event.endpoint == ev.PRIMARY and event.state == ev.CLOSED:
+                count = f"failure {event.failures} of {self._threshold}"
+                told = f"Read {event.n:,}: the primary took {seconds(event.ms / 1000)}. The answer is used, but counts"
+                return Said(f"{told} as {count}.", f"attempts {event.n}")
             return None
         if self._failed_from is None:
             self._failed_from = event.n

@@ -80,9 +80,7 @@ def check_kind(service: BlobServiceClient, account: Account) -> str | None:
 def explain(error: AzureError, account: Account) -> str:
     """What went wrong with a request and what to do about it, without any secret."""
     if isinstance(error, BothEndpointsDown):
-        return _known_cause(error.primary, account) or (
-            f"neither endpoint answered. Primary: {error.primary}. Secondary: {error.secondary}."
-        )
+        return _known_cause(error.primary, account) or (f"primary: {error.primary}; secondary: {error.secondary}.")
     if isinstance(error, HttpResponseError) and error.response is not None:
         answer: Any = error.response
         status = describe_status(answer.status_code, answer.reason, answer.headers)
