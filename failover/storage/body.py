@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from azure.core.exceptions import IncompleteReadError
+
 _CONTENT_RANGE: Final = re.compile(r"bytes (\d+)-(\d+)/(?:\d+|\*)$")
 
 
@@ -44,7 +46,11 @@ class Span:
         """Whether an answer carries just what `ask_for_rest` asked for."""
         start = self.first + (0 if self.encoded else delivered)
         other = span_of(status, headers)
-        return other is not None and other.etag == self.etag and other.first == start
+        if other is None or other.etag != self.etag or other.first != start or other.encoded is not self.encoded:
+            return False
+        if self.length is None or other.length is None:
+            return True
+        return other.first + other.length == self.first + self.length
 
 
 def span_of(status: int, headers: Mapping[str, str]) -> Span | None:
@@ -68,22 +74,31 @@ def span_of(status: int, headers: Mapping[str, str]) -> Span | None:
 class Body:
     """An iterator of the body's bytes that goes on where `chunks` breaks off.
 
-    `resume(delivered, error)` gives the iterator that goes on, or raises; `ended()` is called after the last byte.
-    Everything else that the SDK wants to know (`content_length`, `response`, ...) is told by `chunks`.
+    `length`: bytes that must arrive, None: unknown. `resume(delivered, error)` gives the iterator that goes on, or
+    raises; `ended()` is called after the last byte, `given_up()` where nobody read that far: perhaps by the garbage
+    collector, in the middle of anything. Everything else that the SDK wants to know (`content_length`, `response`,
+    ...) is told by `chunks`.
     """
 
     def __init__(
         self,
         chunks: Any,
         *,
+        length: int | None,
         resume: Callable[[int, BaseException], Iterator[bytes]],
         ended: Callable[[], None],
+        given_up: Callable[[], None],
     ) -> None:
         self._original = chunks
-        self._chunks: Iterator[bytes] = iter(chunks)
+        self._length = length
         self._resume = resume
         self._ended = ended
+        self._given_up = given_up
         self._delivered = 0
+        self._chunks: Iterator[bytes] = iter(chunks)
+
+    def __del__(self) -> None:
+        self._given_up()
 
     def __iter__(self) -> Iterator[bytes]:
         return self
@@ -96,13 +111,18 @@ class Body:
             try:
                 chunk = next(self._chunks)
             except StopIteration:
-                self._ended()
-                raise
-            except Exception as error:  # noqa: BLE001 (`resume` knows which are the endpoint's, and raises the rest)
-                self._chunks = self._resume(self._delivered, error)
-                continue
-            self._delivered += len(chunk)
-            return chunk
+                # A body that ends with its connection looks whole to the transport.
+                if self._length is None or self._delivered >= self._length:
+                    self._ended()
+                    raise
+                broken: BaseException = IncompleteReadError("the connection ended before the body did")
+            except BaseException as error:  # noqa: BLE001 (`resume` knows which are the endpoint's, and raises the rest)
+                broken = error
+            else:
+                self._delivered += len(chunk)
+                return chunk
+            # Outside of `except`, lest what it raises drags the error along, whose message may hold a SAS.
+            self._chunks = self._resume(self._delivered, broken)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._original, name)

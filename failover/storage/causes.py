@@ -12,34 +12,50 @@ from azure.core.exceptions import (
     ClientAuthenticationError,
     DecodeError,
     HttpResponseError,
+    IncompleteReadError,
     ServiceRequestError,
     ServiceRequestTimeoutError,
     ServiceResponseError,
     ServiceResponseTimeoutError,
 )
+from requests import exceptions as requests
+from urllib3.exceptions import SSLError
 
 FAILURE_STATUSES: Final = frozenset({408, 429, 500, 502, 503, 504})
 """Statuses that say that the endpoint did not do its work. Any other status is an answer."""
 
 _TIMEOUTS: Final = (ServiceRequestTimeoutError, ServiceResponseTimeoutError)
+# What the SDK lets through as it comes: from a body that it reads to check its MD5, and (urllib3's) from one read
+# undecoded in whose middle TLS ends.
+_UNWRAPPED: Final = (requests.ChunkedEncodingError, requests.ConnectionError, requests.Timeout, SSLError)
+# Of requests and urllib3: azure-core before 1.37 wraps these in errors of more general kinds.
+_CONNECT_TIMEOUT_NAMES: Final = frozenset({"ConnectTimeout", "ConnectTimeoutError"})
+_TIMEOUT_NAMES: Final = _CONNECT_TIMEOUT_NAMES | {"ReadTimeout", "ReadTimeoutError"}
 
 
 def is_endpoint_failure(error: BaseException) -> bool:
     """Whether the endpoint is to blame: no connection, no answer, or one that broke off.
 
-    A credential that cannot sign, and errors that carry an answer, are not.
+    A credential that cannot sign, and errors that carry an answer, are not. Nor is a body that arrived whole and
+    cannot be decoded: a blob stored under a wrong Content-Encoding is that at either endpoint.
     """
     if isinstance(error, ClientAuthenticationError):
         return False
-    if isinstance(error, (ServiceRequestError, ServiceResponseError, DecodeError)):
+    if isinstance(error, (ServiceRequestError, ServiceResponseError, IncompleteReadError, *_UNWRAPPED)):
         return True
     # The transport's word for a body that cannot be read; one with a response comes from a policy.
-    return isinstance(error, HttpResponseError) and error.response is None
+    return isinstance(error, HttpResponseError) and not isinstance(error, DecodeError) and error.response is None
 
 
 def is_timeout(error: BaseException) -> bool:
     """Whether the endpoint was silent for too long: to try again at once would take as long again."""
-    return isinstance(error, _TIMEOUTS)
+    return isinstance(error, _TIMEOUTS) or any(type(each).__name__ in _TIMEOUT_NAMES for each in _chain(error))
+
+
+def is_connect_timeout(error: BaseException) -> bool:
+    """Whether the silence was that of an endpoint to which there is no connection yet."""
+    names = {type(each).__name__ for each in _chain(error)}
+    return isinstance(error, ServiceRequestTimeoutError) or bool(names & _CONNECT_TIMEOUT_NAMES)
 
 
 def describe_status(status: int, reason: str | None, headers: Any) -> str:
@@ -48,14 +64,17 @@ def describe_status(status: int, reason: str | None, headers: Any) -> str:
     return f"{status} {_clean(word)}".rstrip()
 
 
-def describe_error(error: BaseException, attempt_timeout: float | None = None) -> str:
-    """A few words for `error`: never its own message, which may hold the URL with its SAS token."""
+def describe_error(error: BaseException, within: float | None = None) -> str:
+    """A few words for `error`: never its own message, which may hold the URL with its SAS token.
+
+    `within`: seconds that a time-out had lasted, where known.
+    """
     chain = list(_chain(error))
     if any(type(each).__name__ == "ProxyError" for each in chain):
         return "the proxy did not connect"
     if is_timeout(error):
-        within = "" if attempt_timeout is None else f" within {attempt_timeout:g} s"
-        return f"no connection{within}" if isinstance(error, ServiceRequestTimeoutError) else f"no answer{within}"
+        limit = "" if within is None else f" within {within:g} s"
+        return f"no connection{limit}" if is_connect_timeout(error) else f"no answer{limit}"
     for each in chain:
         if isinstance(each, ssl.SSLCertVerificationError):
             return f"its certificate is not trusted ({_clean(each.verify_message)})"
@@ -78,7 +97,10 @@ def describe_error(error: BaseException, attempt_timeout: float | None = None) -
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
-    """`error` and all that it says it comes from: causes, contexts, and exceptions kept in arguments."""
+    """`error` and all that it was made from: its causes, and exceptions kept in arguments.
+
+    Not its context: that may be whatever the caller was about to handle when it made the request.
+    """
     seen: set[int] = set()
     waiting: list[object] = [error]
     while waiting:
@@ -88,7 +110,7 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
         seen.add(id(each))
         yield each
         kept = (getattr(each, name, None) for name in ("reason", "inner_exception"))
-        waiting += [*each.args, *kept, each.__cause__, each.__context__]
+        waiting += [*each.args, *kept, each.__cause__]
 
 
 def _clean(text: str, longest: int = 80) -> str:

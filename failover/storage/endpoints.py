@@ -16,6 +16,7 @@ PRIMARY: Final = "primary"
 SECONDARY: Final = "secondary"
 
 _SECONDARY_SUFFIX: Final = "-secondary"
+_PUBLIC_CLOUD: Final = ".core.windows.net"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,60 +52,75 @@ class Target:
         return f"{self.endpoints.base(location)}{self.resource}"
 
 
-def find_target(url: str, hosts: Mapping[str, str | None] | None, *, bound: bool) -> Target:
+def find_target(url: str, hosts: Mapping[str, str | None] | None, *, bound: str | None) -> Target:
     """Take the request's `url` apart.
 
-    `hosts` are the SDK's, by location. `bound` tells that the SDK was told which location to use: only then may a
-    URL carry the path of both endpoints, one after the other.
+    `hosts` are the SDK's, by location. `bound` is the location that the SDK was told to use, None where it was not:
+    only a bound URL may carry the paths of two endpoints, one after the other.
     """
     scheme, _, rest = url.partition("://")
-    rest = _without_scheme(rest)
-    address, mark, query = rest.partition("?")
-    known = hosts or {}
-    primary = _without_scheme(known.get(PRIMARY) or "").rstrip("/")
-    secondary = _without_scheme(known.get(SECONDARY) or "").rstrip("/")
-    if not primary:
-        primary = address.partition("/")[0]
-    account = primary.partition("/")[2]
-    if not secondary and account and "/" not in account:
-        secondary = primary + _SECONDARY_SUFFIX
-    if secondary == primary:
-        secondary = ""
+    address, mark, query = _without_scheme(rest).partition("?")
+    host = address.partition("/")[0]
+    told = {at: _without_scheme((hosts or {}).get(at) or "").rstrip("/") for at in (PRIMARY, SECONDARY)}
+    primary = told[PRIMARY] or host
+    # A client that was made for the secondary's own URL knows no other endpoint.
+    there = "" if told[SECONDARY] == primary else told[SECONDARY]
+    secondary = _find_secondary(primary, there)
     endpoints = Endpoints(f"{scheme}://{primary}", f"{scheme}://{secondary}" if secondary else None)
 
-    if secondary and _begins(address, secondary):
-        path = address[len(secondary) :]
-        if bound and account and _begins(path, f"/{account}"):
-            path = path[len(account) + 1 :]
-        return Target(endpoints, SECONDARY, path + mark + query)
-    if not address.partition("/")[0]:
-        # The SDK had no secondary host to put in: `http:///account/container`.
-        path = address
-        if account and _begins(path, f"/{account}"):
-            path = path[len(account) + 1 :]
-        return Target(endpoints, SECONDARY, path + mark + query)
-    path = address[len(primary) :] if _begins(address, primary) else "/" + address.partition("/")[2]
-    return Target(endpoints, PRIMARY, path + mark + query)
+    # Without a host: the SDK had no secondary to put in and made `http:///account/container`.
+    to_secondary = not host or any(base and _begins(address, base) for base in (there, secondary))
+    came_by = next((base for base in (there, secondary, primary) if base and _begins(address, base)), host)
+    path = _one_slash(address[len(came_by) :])
+    if bound == SECONDARY and to_secondary:
+        # Before the SDK put the secondary in, the URL was that of the endpoint that the client is set to. Its path
+        # is left of it, and its host too where that was `http://http://...`.
+        for left in (there, primary.partition("/")[2], secondary.partition("/")[2]):
+            if left and _begins(path, f"/{left}"):
+                path = _one_slash(path[len(left) + 1 :])
+                break
+    location = SECONDARY if to_secondary and bound != PRIMARY else PRIMARY
+    return Target(endpoints, location, path + mark + query)
+
+
+def _find_secondary(primary: str, told: str) -> str:
+    """The address of the secondary, empty where none can be known.
+
+    For the path-style endpoint of an emulator the SDK knows none, or takes the public cloud's for it
+    (`account-secondary.blob.core.windows.net`) where the emulator's host has a name of its own.
+    """
+    host, _, account = primary.partition("/")
+    if not account or "/" in account:
+        return told
+    guessed = told.startswith(f"{account}{_SECONDARY_SUFFIX}.") and told.endswith(_PUBLIC_CLOUD)
+    return f"{host}/{account}{_SECONDARY_SUFFIX}" if guessed or not told else told
 
 
 def changes_something(method: str, url: str, *, streamed: bool) -> bool:
     """Whether a request must go to the primary: all but GET and HEAD, and the GET that takes messages off a queue.
 
-    `GET account/queue/messages` without `peekonly=true` hides messages from other readers. A blob may be called
-    `messages` too; the SDK streams a blob's download and never a queue's answer.
+    `GET account/queue/messages` without `peekonly=true` hides messages from other readers. A blob or a container may
+    be called `messages` too: the SDK streams a blob's download and never a queue's answer, and what it asks about a
+    container says so by `restype` or `comp`.
     """
     if method not in ("GET", "HEAD"):
         return True
     parts = urlsplit(url)
     if method == "HEAD" or streamed or not parts.path.endswith("/messages"):
         return False
-    return dict(parse_qsl(parts.query)).get("peekonly", "").lower() != "true"
+    query = dict(parse_qsl(parts.query))
+    return not ("restype" in query or "comp" in query or query.get("peekonly", "").lower() == "true")
 
 
 def _without_scheme(address: str) -> str:
     while address.startswith(("http://", "https://")):
         address = address.partition("://")[2]
     return address
+
+
+def _one_slash(path: str) -> str:
+    # An endpoint given with a slash at its end leaves two.
+    return "/" + path.lstrip("/") if path else ""
 
 
 def _begins(address: str, prefix: str) -> bool:

@@ -24,10 +24,11 @@ class Retry:
 
 @dataclass(frozen=True, slots=True)
 class ReadEnded:
-    """A read is over: its body has arrived whole, or it failed.
+    """A read is over: its body has arrived whole, or it failed. Of a body that is not read to its end there is none.
 
     `endpoint` answered (of a body that broke off: the one that sent the end), None where neither did. `attempts`
-    counts the requests sent to both endpoints. `seconds` is the time from the call to the answer's headers.
+    counts the requests sent to both endpoints. `seconds` is the time from the call to its end; a streamed body ends
+    when its reader has taken the last of it.
     """
 
     endpoint: str | None

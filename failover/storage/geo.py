@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from azure.core.exceptions import AzureError
@@ -15,7 +17,7 @@ from azure.core.pipeline import PipelineContext, PipelineRequest, PipelineRespon
 from azure.core.pipeline.policies import HTTPPolicy
 from azure.storage.blob import ExponentialRetry
 
-from failover.breaker import BreakerEvent, CircuitBreaker, ConsecutiveFailures, Cooldown, Policy, Transition
+from failover.breaker import BreakerEvent, CircuitBreaker, ConsecutiveFailures, Cooldown, Permit, Policy, Transition
 from failover.storage import last_sync
 from failover.storage.causes import describe_error
 from failover.storage.endpoints import PRIMARY, SECONDARY, Target, changes_something, find_target
@@ -33,11 +35,12 @@ _LOOK_AGAIN: Final = 1.0  # seconds between two questions for the Last Sync Time
 
 @dataclass(frozen=True, slots=True)
 class _Template:
-    """Of a request that went by, what a request of our own needs."""
+    """Of a request that went by, what a request of our own needs: not its body, which may be large."""
 
     transport: Any
     secondary: str | None
-    request: Any
+    url: str = field(repr=False)  # may hold a SAS
+    version: str | None
 
 
 class GeoFailover(HTTPPolicy[Any, Any]):
@@ -80,27 +83,36 @@ class GeoFailover(HTTPPolicy[Any, Any]):
         listeners: Iterable[Listener] = (),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        for name, circuit in ((PRIMARY, primary), (SECONDARY, secondary)):
+            if circuit is not None and not isinstance(circuit, CircuitBreaker):
+                raise ValueError(f"{name} must be a CircuitBreaker, or None, not {circuit!r}")
+        if policy is not None and not isinstance(policy, Policy):
+            raise ValueError(f"policy must be a Policy, or None, not {policy!r}")
         if primary is not None and primary is secondary:
             raise ValueError("primary and secondary must be two circuits: one endpoint's failures are not the other's")
         if primary is not None and secondary is not None and policy is not None:
             raise ValueError("policy has no circuit to apply to where both are given")
-        if primary_attempts is not None and (isinstance(primary_attempts, bool) or primary_attempts < 1):
+        if primary_attempts is not None and (type(primary_attempts) is not int or primary_attempts < 1):
             raise ValueError(f"primary_attempts must be an integer from 1, or None, not {primary_attempts!r}")
         _check_seconds("backoff", backoff, zero=True)
         _check_seconds("attempt_timeout", attempt_timeout)
         if max_staleness is not None:
             _check_seconds("max_staleness", max_staleness)
+        self._listeners = tuple(listeners)
+        for listener in self._listeners:
+            if not callable(listener):
+                raise ValueError(f"listeners must be callable, not {listener!r}")  # noqa: TRY004 (contract)
         self._after: HTTPPolicy[Any, Any] | None = None
         self.primary = primary or CircuitBreaker(PRIMARY, policy or PRODUCTION)
         self.secondary = secondary or CircuitBreaker(SECONDARY, policy or PRODUCTION)
         self._circuits = {PRIMARY: self.primary, SECONDARY: self.secondary}
-        self._attempts = min(primary_attempts or MOST_ATTEMPTS, MOST_ATTEMPTS)
+        self._attempts = primary_attempts or MOST_ATTEMPTS
         self._backoff = backoff
         self._attempt_timeout = attempt_timeout
         self._max_staleness = max_staleness
-        self._listeners = tuple(listeners)
         self._clock = clock
         self._writes = _WriteRetry()
+        self._abandoned: deque[Permit] = deque()
         self._template: _Template | None = None
         self._synced_at = -math.inf  # by our clock: a lower bound of the Last Sync Time
         self._looked_at = -math.inf
@@ -130,9 +142,15 @@ class GeoFailover(HTTPPolicy[Any, Any]):
     def send(self, request: PipelineRequest[Any]) -> PipelineResponse[Any, Any]:
         """Answer a request of the client's: a read from either endpoint, all else from the primary."""
         options, http = request.context.options, request.http_request
-        bound = options.get("retry_to_secondary") is False
+        # With `use_location` the SDK sets both of these.
+        bound = options.get("location_mode") if options.get("retry_to_secondary") is False else None
         target = find_target(http.url, options.get("hosts"), bound=bound)
-        self._template = _Template(request.context.transport, target.endpoints.secondary, http)
+        self._template = _Template(
+            request.context.transport, target.endpoints.secondary, http.url, http.headers.get("x-ms-version")
+        )
+        while self._abandoned:
+            with contextlib.suppress(IndexError):  # another thread was quicker
+                self._abandoned.popleft().released()
         streamed = bool(options.get("stream"))
         if changes_something(http.method, http.url, streamed=streamed):
             http.url = target.url(PRIMARY)
@@ -144,19 +162,20 @@ class GeoFailover(HTTPPolicy[Any, Any]):
             options.pop(name, None)
         for name in ("location_mode", "hosts"):
             options.pop(name, None)
-        options.setdefault("connection_timeout", self._attempt_timeout)
-        options.setdefault("read_timeout", self._attempt_timeout)
+        # The old way to give both is a tuple, and then the transport takes no other.
+        if not isinstance(options.setdefault("connection_timeout", self._attempt_timeout), tuple):
+            options.setdefault("read_timeout", self._attempt_timeout)
         means = Means(
             send=self.next.send,
             circuits=self._circuits,
             attempts=self._attempts,
             backoff=self._backoff,
-            attempt_timeout=self._attempt_timeout,
+            abandoned=self._abandoned,
             refuse_secondary=self._refuse_secondary,
             tell=self._tell,
             retried=None if hook is None else lambda about: hook(request=http, **about),
         )
-        return Read(means, request, target, _order(target, bound=bound, guarded="If-Match" in http.headers)).run()
+        return Read(means, request, target, _order(target, bound=bound is not None, guarded=_is_guarded(http))).run()
 
     # --- Last Sync Time ---------------------------------------------------------------------------------------
 
@@ -170,7 +189,7 @@ class GeoFailover(HTTPPolicy[Any, Any]):
         seen = self._template
         if seen is None or seen.secondary is None:
             raise AzureError("No secondary endpoint is known yet.")
-        request = last_sync.stats_request(seen.secondary, seen.request)
+        request = last_sync.stats_request(seen.secondary, like=seen.url, version=seen.version)
         timeouts = {"connection_timeout": self._attempt_timeout, "read_timeout": self._attempt_timeout}
         asked = self._clock()
         response = self.next.send(PipelineRequest(request, PipelineContext(seen.transport, **timeouts)))
@@ -226,6 +245,12 @@ def _order(target: Target, *, bound: bool, guarded: bool) -> tuple[str, ...]:
     if bound and guarded:
         return (target.location, target.endpoints.other(target.location))
     return (target.location,)
+
+
+def _is_guarded(request: Any) -> bool:
+    """Whether any endpoint's answer must hold the same bytes: it is a range of one version."""
+    ranged = "x-ms-range" in request.headers or "Range" in request.headers
+    return ranged and request.headers.get("If-Match", "*") != "*"
 
 
 class _WriteRetry(ExponentialRetry):

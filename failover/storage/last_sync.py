@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
-from typing import Any, Final
+from typing import Final
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from azure.core.exceptions import AzureError
@@ -21,13 +21,16 @@ _LAST_SYNC_TIME: Final = re.compile(r"<LastSyncTime>\s*([^<]*?)\s*</LastSyncTime
 _SAS: Final = re.compile("s(v|s|rt|p|t|e|pr|ip|ig|i|r|dd|es|aoid|uoid|cid|koid|ktid|kt|ke|ks|kv|kdutid|duoid)")
 
 
-def stats_request(secondary: str, like: HttpRequest | Any) -> HttpRequest:
-    """Get Blob Service Stats at the base URL `secondary`, with the API version and any SAS of the request `like`."""
-    sas = [(name, value) for name, value in parse_qsl(urlsplit(like.url).query) if _SAS.fullmatch(name)]
+def stats_request(secondary: str, *, like: str, version: str | None) -> HttpRequest:
+    """Get Blob Service Stats at the base URL `secondary`, with the SAS that the URL `like` may have.
+
+    `version` is the API version, None: the service's own choice.
+    """
+    sas = [(name, value) for name, value in parse_qsl(urlsplit(like).query) if _SAS.fullmatch(name)]
     query = urlencode([("restype", "service"), ("comp", "stats"), *sas])
     headers = {"Accept": "application/xml"}
-    if like.headers.get("x-ms-version"):
-        headers["x-ms-version"] = like.headers["x-ms-version"]
+    if version:
+        headers["x-ms-version"] = version
     return HttpRequest("GET", f"{secondary}/?{query}", headers=headers)
 
 

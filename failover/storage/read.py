@@ -8,6 +8,7 @@ import copy
 import functools
 import hashlib
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -21,6 +22,7 @@ from failover.storage.causes import (
     FAILURE_STATUSES,
     describe_error,
     describe_status,
+    is_connect_timeout,
     is_endpoint_failure,
     is_timeout,
 )
@@ -29,7 +31,7 @@ from failover.storage.errors import BothEndpointsDown, NotReplicated
 from failover.storage.events import GeoEvent, ReadEnded, Retry
 
 MOST_ATTEMPTS: Final = 10
-"""Tries at one endpoint within one read at most, whatever the circuit says; and resumptions of one body."""
+"""Tries at one endpoint within one read where their number is not given; resumptions of one body at most."""
 
 _NOT_THERE: Final = frozenset({404, 412})
 
@@ -42,7 +44,7 @@ class Means:
     circuits: Mapping[str, CircuitBreaker]
     attempts: int
     backoff: float
-    attempt_timeout: float
+    abandoned: deque[Permit]
     refuse_secondary: Callable[[], str | None]
     tell: Callable[[GeoEvent], None]
     retried: Callable[[dict[str, Any]], None] | None = None
@@ -63,30 +65,32 @@ class Read:
         self._started = time.perf_counter()
         self._latency = 0.0
         self._attempts = 0
-        self._timed_out = False
+        self._silent: set[str] = set()
         self._causes: dict[str, str] = {}
         self._absent: str | None = None
         self._permit: Permit | None = None
         self._location = PRIMARY
         self._resumptions = 0
+        self._ended = False
 
     def __del__(self) -> None:
-        # A body that nobody reads to its end says nothing about the endpoint.
-        if self._permit is not None:
-            self._permit.released()
+        self._give_up()
 
     def run(self) -> PipelineResponse[Any, Any]:
         """The answer of the first endpoint that gives one; raises `BothEndpointsDown` or `NotReplicated`."""
-        for location in self._order:
-            response = self._ask(location)
-            if response is not None and self._is_absence(response, location):
-                self._absent = describe_status(
-                    response.http_response.status_code, response.http_response.reason, response.http_response.headers
-                )
-                self._discard(response)
-            elif response is not None:
-                self._guard_body(response)
-                return response
+        try:
+            for location in self._order:
+                response = self._ask(location)
+                if response is not None and self._is_absence(response, location):
+                    http = response.http_response
+                    self._absent = describe_status(http.status_code, http.reason, http.headers)
+                    self._discard(response)
+                elif response is not None:
+                    self._guard_body(response)
+                    return response
+        except Exception:
+            self._tell_end(None)
+            raise
         self._tell_end(None)
         raise self._failure()
 
@@ -97,31 +101,35 @@ class Read:
         if self._target.endpoints.base(location) is None:
             self._causes[location] = "no such endpoint is known"
             return None
+        if location in self._silent:
+            return None  # a time-out would take as long again, and its cause is known
         reason = self._means.refuse_secondary() if location == SECONDARY else None
         if reason is not None:
             self._causes[location] = reason
             return None
         circuit = self._means.circuits[location]
         try:
-            permit: Permit | None = circuit.admit()
+            permit = circuit.admit()
         except CircuitOpen as refusal:
-            why = "" if refusal.last_error is None else f" after: {refusal.last_error}"
+            last = refusal.last_error
+            # A circuit that is used elsewhere too may hold an error of which only the name is safe to tell.
+            words = str(last) if isinstance(last, FailureReported) else type(last).__name__
+            why = "" if last is None else f" after: {words}"
             self._causes[location] = f"not asked, its circuit is {circuit.state.value}{why}"
             return None
         for tries in range(1, self._means.attempts + 1):
-            assert permit is not None  # noqa: S101 (the loop ends where there is none)
-            probe = permit.is_probe
             response = self._attempt(location, permit)
             if response is not None:
                 return response
-            # A time-out would take as long again; a probe is one attempt.
-            if self._timed_out or probe or tries == self._means.attempts or circuit.state is not State.CLOSED:
-                return None
+            if location in self._silent or tries == self._means.attempts:
+                break
+            # None where the circuit has opened, and so after a probe, which gets one attempt.
+            again = permit.again()
+            if again is None:
+                break
+            permit = again
             if self._means.backoff:
                 time.sleep(self._means.backoff)
-            permit = permit.again()
-            if permit is None:
-                return None
         return None
 
     def _attempt(self, location: str, permit: Permit) -> PipelineResponse[Any, Any] | None:
@@ -129,17 +137,16 @@ class Read:
         request = self._request
         request.http_request.url = self._target.url(location)
         self._attempts += 1
-        self._timed_out = False
         started = time.perf_counter()
         try:
             response = self._means.send(request)
-            cause = self._failed_by(response)
+            self._latency = time.perf_counter() - started
+            cause = self._failed_by(response, location)
         except Exception as error:
-            if not (isinstance(error, AzureError) and is_endpoint_failure(error)):
+            if not is_endpoint_failure(error):
                 permit.released()
                 raise
-            self._timed_out = is_timeout(error)
-            self._fail(location, permit, describe_error(error, self._means.attempt_timeout), error=error)
+            self._fail(location, permit, self._blame(location, error), error=error)
             return None
         except BaseException:
             permit.released()
@@ -148,15 +155,12 @@ class Read:
             self._fail(location, permit, cause, response=response.http_response)
             self._discard(response)
             return None
-        self._latency = time.perf_counter() - started
         self._location = location
         self._permit = permit
         response.http_response.location_mode = location
-        if not self._is_streaming(response):
-            self._settle()
         return response  # type: ignore[no-any-return]  # the next policy is typed Any by azure-core
 
-    def _failed_by(self, response: PipelineResponse[Any, Any]) -> str | None:
+    def _failed_by(self, response: PipelineResponse[Any, Any], location: str) -> str | None:
         """Why the answer counts as none, where it does."""
         http = response.http_response
         if http.status_code in FAILURE_STATUSES:
@@ -166,11 +170,19 @@ class Read:
         if digest and self._request.http_request.method == "GET" and _checks_md5(response):
             try:
                 content = http.body()
-            except (AzureError, OSError):
-                return "the body broke off"
+            except (AzureError, OSError) as error:
+                return self._blame(location, error) if is_timeout(error) else "the body broke off"
             if base64.b64encode(hashlib.md5(content, usedforsecurity=False).digest()).decode() != digest:
                 return "the body does not match its MD5"
         return None
+
+    def _blame(self, location: str, error: BaseException) -> str:
+        """`error` in a few words; after a time-out `location` is not asked again within this read."""
+        if is_timeout(error):
+            self._silent.add(location)
+        limit = "connection_timeout" if is_connect_timeout(error) else "read_timeout"
+        within = self._request.context.options.get(limit)
+        return describe_error(error, within if isinstance(within, (int, float)) else None)
 
     def _fail(self, location: str, permit: Permit, cause: str, **about: Any) -> None:
         self._causes[location] = cause
@@ -182,7 +194,8 @@ class Read:
         permit.failed(FailureReported(cause))
         if self._means.retried is not None:
             about = {"response": None, "error": None, **about}
-            self._means.retried({"location_mode": location, "retry_count": self._attempts, **about})
+            # From 0, as the SDK counts.
+            self._means.retried({"location_mode": location, "retry_count": self._attempts - 1, **about})
 
     def _is_absence(self, response: PipelineResponse[Any, Any], location: str) -> bool:
         """Whether the secondary says no to a question that is the primary's to answer."""
@@ -197,7 +210,7 @@ class Read:
 
     def _discard(self, response: PipelineResponse[Any, Any]) -> None:
         """Read what little an error says, so that its connection can be used again; drop a long one."""
-        self._settle(told=False)
+        self._settle()
         http = response.http_response
         with contextlib.suppress(AzureError, OSError):
             if int(http.headers.get("Content-Length") or 0) <= 65536:
@@ -210,24 +223,34 @@ class Read:
         streamed = self._request.context.options.get("stream") and self._request.http_request.method == "GET"
         return bool(streamed) and response.http_response.status_code in (200, 206)
 
-    def _settle(self, *, told: bool = True) -> None:
+    def _settle(self) -> None:
         """The endpoint has answered, whole."""
         permit, self._permit = self._permit, None
         if permit is not None:
             permit.succeeded(self._latency)
-            if told:
-                self._tell_end(self._location)
+
+    def _end(self) -> None:
+        """The read is over, well."""
+        if not self._ended:
+            self._ended = True
+            self._settle()
+            self._tell_end(self._location)
+
+    def _give_up(self) -> None:
+        # A body that nobody reads to its end says nothing about the endpoint. The garbage collector may be what
+        # calls this, in a thread that holds the circuit's lock: so the permit is only put aside here.
+        permit, self._permit = self._permit, None
+        if permit is not None:
+            self._means.abandoned.append(permit)
 
     def _tell_end(self, location: str | None) -> None:
         self._means.tell(ReadEnded(location, self._attempts, time.perf_counter() - self._started))
 
     def _guard_body(self, response: PipelineResponse[Any, Any]) -> None:
         """See to it that a streamed body arrives whole, whoever sends its rest."""
-        if self._permit is None:
-            return
         http = response.http_response
-        if http.headers.get("Content-Length") == "0" or _checks_md5(response):
-            self._settle()
+        if not self._is_streaming(response) or http.headers.get("Content-Length") == "0" or _checks_md5(response):
+            self._end()
             return
         span = span_of(http.status_code, http.headers)
         if "x-ms-structured-body" in http.headers:
@@ -239,52 +262,58 @@ class Read:
 
     def _open_body(self, opener: Callable[..., Any], way: str, span: Span | None, *args: Any, **kwargs: Any) -> Body:
         def resume(delivered: int, error: BaseException) -> Iterator[bytes]:
-            self._break(error)
-            return self._rest(span, delivered, way, args, kwargs) if span is not None else _raise(error)
+            try:
+                self._break(error)
+                return self._rest(error, span, delivered, way, args, kwargs)
+            except Exception:
+                self._tell_end(None)
+                raise
 
-        return Body(opener(*args, **kwargs), resume=resume, ended=self._settle)
+        length = None if span is None or span.encoded else span.length
+        return Body(opener(*args, **kwargs), length=length, resume=resume, ended=self._end, given_up=self._give_up)
 
     def _break(self, error: BaseException) -> None:
+        """The body broke off, or its reader was interrupted: that is raised again."""
         permit, self._permit = self._permit, None
         if permit is None:
-            return
-        if isinstance(error, AzureError) and (is_endpoint_failure(error) or is_timeout(error)):
-            self._fail(self._location, permit, describe_error(error, self._means.attempt_timeout), error=error)
-        else:
+            raise error
+        if not is_endpoint_failure(error):
             permit.released()
             raise error
+        self._fail(self._location, permit, self._blame(self._location, error), error=error)
 
-    def _rest(self, span: Span, delivered: int, way: str, args: Any, kwargs: Any) -> Iterator[bytes]:
-        """What is missing of the body, from the other endpoint or else from the same, under the same ETag."""
+    def _rest(
+        self, error: BaseException, span: Span | None, delivered: int, way: str, args: Any, kwargs: Any
+    ) -> Iterator[bytes]:
+        """What is missing of the body, from the other endpoint or else from the same, under the same ETag.
+
+        Raises `error` where it cannot be asked for: the SDK begins again then.
+        """
+        if span is None:
+            raise error
         if span.length is not None and delivered >= span.length and not span.encoded:
-            self._tell_end(self._location)
             return iter(())
         self._request = PipelineRequest(copy.deepcopy(self._request.http_request), self._request.context)
         skip = span.ask_for_rest(self._request.http_request.headers, delivered)
         here = self._location
         for location in [at for at in self._order if at != here] + [at for at in self._order if at == here]:
-            while self._resumptions < MOST_ATTEMPTS:
-                self._resumptions += 1
-                response = self._ask(location)
-                if response is None:
-                    break
-                http = response.http_response
-                if self._permit is not None and span.is_continued_by(http.status_code, http.headers, delivered):
-                    return _after(skip, getattr(http, way)(*args, **kwargs))
-                self._causes[location] = describe_status(http.status_code, http.reason, http.headers)
-                self._discard(response)
+            if self._resumptions == MOST_ATTEMPTS:
                 break
-        self._tell_end(None)
+            self._resumptions += 1
+            response = self._ask(location)
+            if response is None:
+                continue
+            http = response.http_response
+            if span.is_continued_by(http.status_code, http.headers, delivered):
+                return _after(skip, getattr(http, way)(*args, **kwargs))
+            self._causes[location] = describe_status(http.status_code, http.reason, http.headers)
+            self._discard(response)
         raise self._failure()
 
 
 def _checks_md5(response: PipelineResponse[Any, Any]) -> bool:
     wanted = response.context.get("validate_content", False)
     return (wanted is True or wanted == "md5") and bool(response.http_response.headers.get("content-md5"))
-
-
-def _raise(error: BaseException) -> Iterator[bytes]:
-    raise error
 
 
 def _after(skip: int, chunks: Iterator[bytes]) -> Iterator[bytes]:

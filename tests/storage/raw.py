@@ -1,0 +1,330 @@
+"""What the tests of GeoFailover stand on: clients, counted hits, and sockets that misbehave on demand."""
+
+from __future__ import annotations
+
+import socket
+import struct
+import threading
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+import pytest
+from azure.core.pipeline.transport import RequestsTransport
+from azure.storage.blob import BlobClient, BlobServiceClient, ContainerClient
+
+from failover.breaker import AfterCalls, ConsecutiveFailures, Policy
+from failover.storage import GeoFailover
+from failover.storage.standin import Exchange, StandIn
+from tests.servers import Account, credential
+
+HELLO = b"Hello, World!"
+KIB = 1024
+MIB = 1024 * KIB
+BLOCK = 256 * KIB
+"""The SDK reads a body in blocks of this size: what a break takes away is the block under way."""
+
+TEACHING = Policy(trip=ConsecutiveFailures(5), recovery=AfterCalls(20))
+
+
+def connect(account: Account, policy: Any, **options: Any) -> BlobServiceClient:
+    """A client of the account, as its user would make one for path-style endpoints."""
+    secondary = urlsplit(account.secondary_url)
+    options.setdefault("credential", credential(account))
+    options.setdefault("secondary_hostname", secondary.netloc + secondary.path)
+    return BlobServiceClient(account.primary_url, retry_policy=policy, **options)
+
+
+def plain(account: Account) -> BlobServiceClient:
+    """A client that goes to the primary and does nothing else."""
+    return BlobServiceClient(account.primary_url, credential=credential(account), retry_total=0)
+
+
+def store(account: Account, content: bytes = HELLO, name: str = "HelloWorld", **options: Any) -> None:
+    with plain(account) as service:
+        container = service.get_container_client("demo")
+        if not container.exists():
+            container.create_container()
+        container.upload_blob(name, content, overwrite=True, **options)
+
+
+def blob_of(account: Account, policy: GeoFailover, name: str = "HelloWorld", **options: Any) -> BlobClient:
+    return connect(account, policy, **options).get_blob_client("demo", name)
+
+
+def container_of(account: Account, policy: GeoFailover, name: str = "demo", **options: Any) -> ContainerClient:
+    return connect(account, policy, **options).get_container_client(name)
+
+
+def forbid_sleep(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fail where the SDK waits a second before it asks again for a body that broke off: it should not notice."""
+
+    def slept(_seconds: float) -> None:
+        raise AssertionError("the SDK noticed that a body broke off")
+
+    monkeypatch.setattr("azure.storage.blob._download.time.sleep", slept)
+
+
+class Trail:
+    """The reads that arrived at a stand-in since the last look: P for one at the primary, S for the secondary."""
+
+    def __init__(self, account: StandIn) -> None:
+        self._account = account
+        self._seen = len(account.hits)
+
+    def look(self, methods: Iterable[str] = ("GET", "HEAD")) -> str:
+        hits = self._account.hits[self._seen :]
+        self._seen += len(hits)
+        return "".join(hit.endpoint[0].upper() for hit in hits if hit.method in methods)
+
+
+def spoil(
+    account: StandIn,
+    change: Callable[[Exchange], object],
+    *,
+    at: str = "primary",
+    methods: Iterable[str] = ("GET", "HEAD"),
+    times: int | None = None,
+) -> None:
+    """Let `change` have its way with the next answers, `times` of them or all, to requests of these methods."""
+    left = threading.Semaphore(10**9 if times is None else times)
+
+    def interfere(exchange: Exchange) -> None:
+        concerned = exchange.request.endpoint in at.split("+") and exchange.request.method in methods
+        if concerned and left.acquire(blocking=False):
+            change(exchange)
+
+    account.interfere = interfere
+
+
+def status(code: int, word: str = "ServerBusy") -> Callable[[Exchange], None]:
+    return lambda exchange: exchange.fail(code, word)
+
+
+def cut(after: int) -> Callable[[Exchange], None]:
+    def change(exchange: Exchange) -> None:
+        exchange.cut_after = after
+
+    return change
+
+
+def delay(seconds: float) -> Callable[[Exchange], None]:
+    def change(exchange: Exchange) -> None:
+        exchange.delay = seconds
+
+    return change
+
+
+class NotingTransport(RequestsTransport):  # type: ignore[misc]  # azure-core loads it lazily, as Any
+    """The SDK's transport, which notes what is sent and with which options."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.sent: list[tuple[str, str]] = []
+        self.options: list[dict[str, Any]] = []
+
+    def send(self, request: Any, **options: Any) -> Any:
+        self.sent.append((request.method, request.url))
+        self.options.append(options)
+        return super().send(request, **options)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A request as it came over the wire; names of headers are lower-case."""
+
+    method: str
+    target: str
+    headers: dict[str, str]
+
+    @property
+    def span(self) -> tuple[int, int | None] | None:
+        """First and last byte of the range that it asks for."""
+        wanted = self.headers.get("x-ms-range") or self.headers.get("range")
+        if wanted is None:
+            return None
+        first, _, last = wanted.removeprefix("bytes=").partition("-")
+        return int(first), int(last) if last else None
+
+
+@dataclass
+class Answer:
+    """Bytes to send, and what becomes of the connection then."""
+
+    head: str
+    body: bytes = b""
+    then: Literal["keep", "close", "reset", "hang"] = "keep"
+
+    def as_bytes(self) -> bytes:
+        head = self.head.replace("\n", "\r\n").encode() + b"\r\n\r\n" if self.head else b""
+        return head + self.body
+
+
+@dataclass
+class RawServer:
+    """A TCP server on loopback that answers each request by `answer`, and counts requests and connections."""
+
+    answer: Callable[[Asked], Answer]
+    path: str = "/devstoreaccount1"
+    asked: list[Asked] = field(default_factory=list)
+    connections: int = 0
+
+    def __post_init__(self) -> None:
+        self._over = threading.Event()
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listener.getsockname()[1]
+        self._open: list[socket.socket] = []
+        self._lock = threading.Lock()
+        threading.Thread(target=self._accept, name="raw server", daemon=True).start()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}{self.path}"
+
+    def close(self) -> None:
+        self._over.set()
+        with suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        with self._lock:
+            for each in self._open:
+                with suppress(OSError):
+                    each.shutdown(socket.SHUT_RDWR)
+
+    def __enter__(self) -> RawServer:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:
+                return
+            with self._lock:
+                self.connections += 1
+                self._open.append(connection)
+            threading.Thread(target=self._serve, args=(connection,), name="raw connection", daemon=True).start()
+
+    def _serve(self, connection: socket.socket) -> None:
+        with suppress(OSError), connection, connection.makefile("rb") as lines:
+            while True:
+                first = lines.readline().decode().split()
+                if len(first) != 3:
+                    return
+                method, target, _ = first
+                headers = {}
+                while line := lines.readline().decode().strip():
+                    name, _, value = line.partition(":")
+                    headers[name.lower()] = value.strip()
+                lines.read(int(headers.get("content-length", "0")))
+                asked = Asked(method, target, headers)
+                with self._lock:
+                    self.asked.append(asked)
+                answer = self.answer(asked)
+                connection.sendall(answer.as_bytes())
+                if answer.then == "hang":
+                    self._over.wait(30)
+                if answer.then == "reset":
+                    # A linger of nothing makes close() send a reset.
+                    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                    return
+                if answer.then != "keep":
+                    connection.shutdown(socket.SHUT_RDWR)
+                    return
+
+
+@dataclass
+class Pair:
+    """Two raw servers as an account's endpoints, as far as `connect` wants to know."""
+
+    primary: RawServer
+    secondary: RawServer
+    account_name: str = "devstoreaccount1"
+    account_key: str = "a2V5"
+
+    @property
+    def primary_url(self) -> str:
+        return self.primary.url
+
+    @property
+    def secondary_url(self) -> str:
+        return self.secondary.url
+
+    def trail(self) -> str:
+        return f"{len(self.primary.asked)} at the primary, {len(self.secondary.asked)} at the secondary"
+
+
+def ranged(content: bytes, asked: Asked, *, etag: str = '"0x1"', length: bool = True, extra: str = "") -> Answer:
+    """The answer of a well-behaved service to a read of a blob with this content; extra headers begin with `\\n`."""
+    first, last = asked.span or (0, None)
+    part = content[first : len(content) if last is None else last + 1]
+    head = (
+        f"HTTP/1.1 206 Partial Content\nETag: {etag}\nx-ms-blob-type: BlockBlob\n"
+        f"Content-Range: bytes {first}-{first + len(part) - 1}/{len(content)}"
+    )
+    return Answer(head + (f"\nContent-Length: {len(part)}" if length else "") + extra, part)
+
+
+class Relay:
+    """A TCP port in front of another, that can be lost and restored: for an account that cannot lose its own."""
+
+    def __init__(self, url: str) -> None:
+        parts = urlsplit(url)
+        assert parts.hostname is not None
+        assert parts.port is not None
+        self._target = (parts.hostname, parts.port)
+        self._path = parts.path
+        self._lock = threading.Lock()
+        self._open: set[socket.socket] = set()
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listener.getsockname()[1]
+        self._listen(self._listener)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}{self._path}"
+
+    def lose(self) -> None:
+        with suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        with self._lock:
+            for each in self._open:
+                with suppress(OSError):
+                    each.shutdown(socket.SHUT_RDWR)
+            self._open.clear()
+
+    def restore(self) -> None:
+        self._listener = socket.create_server(("127.0.0.1", self.port))
+        self._listen(self._listener)
+
+    def _listen(self, listener: socket.socket) -> None:
+        threading.Thread(target=self._accept, args=(listener,), name="relay", daemon=True).start()
+
+    def _accept(self, listener: socket.socket) -> None:
+        while True:
+            try:
+                near, _ = listener.accept()
+            except OSError:
+                return
+            far = socket.create_connection(self._target)
+            with self._lock:
+                self._open |= {near, far}
+            for source, sink in ((near, far), (far, near)):
+                threading.Thread(target=self._pump, args=(source, sink), name="relay pump", daemon=True).start()
+
+    def _pump(self, source: socket.socket, sink: socket.socket) -> None:
+        with suppress(OSError):
+            while data := source.recv(64 * KIB):
+                sink.sendall(data)
+        for each in (source, sink):
+            with suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
