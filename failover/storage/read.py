@@ -114,8 +114,8 @@ class Read:
             last = refusal.last_error
             # A circuit that is used elsewhere too may hold an error of which only the name is safe to tell.
             words = str(last) if isinstance(last, FailureReported) else type(last).__name__
-            why = "" if last is None else f" after: {words}"
-            self._causes[location] = f"not asked, its circuit is {circuit.state.value}{why}"
+            why = "" if last is None else f" after {words}"
+            self._causes[location] = f"circuit {circuit.state.value}{why}"
             return None
         for tries in range(1, self._means.attempts + 1):
             response = self._attempt(location, permit)
