@@ -30,7 +30,8 @@ from failover.console.log import JsonLines
 from failover.console.plain import PlainLines
 from failover.console.sinks import Sinks
 from failover.console.words import clean
-from failover.demo import BLOB, REPLICA_WAIT, Demo, Plan
+from failover.demo import BLOB, Demo
+from failover.plan import REPLICA_WAIT, Plan
 from failover.storage.account import CONNECTION_STRING, Account, BadSettings, find_account
 from failover.storage.certificates import trusting
 from failover.storage.client import connect, make_transport

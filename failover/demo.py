@@ -8,7 +8,6 @@ import threading
 import time
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -16,49 +15,22 @@ from azure.core.exceptions import AzureError, ResourceNotFoundError, ServiceRequ
 from azure.storage.blob import BlobClient, BlobServiceClient
 
 from failover import events as ev
-from failover.breaker import AfterCalls, ConsecutiveFailures, Cooldown, Policy, Transition
+from failover.breaker import Transition
+from failover.plan import Plan
 from failover.storage.account import Account, BadSettings
 from failover.storage.causes import FAILURE_STATUSES, is_endpoint_failure
 from failover.storage.client import check_kind, explain
 from failover.storage.events import GeoEvent, ReadEnded, Retry
-from failover.storage.faults import Fault, FaultTransport
+from failover.storage.faults import FaultTransport
 from failover.storage.geo import GeoFailover
 
 BLOB: Final = "HelloWorld"
 CONTENT: Final = b"Hello, World!"
 CONTAINER_PREFIX: Final = "circuitbreaker-demo-"
 
-REPLICA_WAIT: Final = 60.0  # seconds
-
 _LOOK_EVERY: Final = 2.0  # seconds between two looks at the secondary
 _POLL_FIRST, _POLL_LAST = 0.25, 2.0  # seconds between two looks for the replica
 _TICK: Final = 0.2  # seconds that a wait lasts at most before it looks up: Windows interrupts no longer one
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What the user asked for. Times in seconds; `fail` holds pairs of first and last read, from 1."""
-
-    requests: int = 1000
-    pause_every: int = 200
-    rate: float = 0.0
-    retry_threshold: int = 5
-    secondary_threshold: int = 20
-    cooldown: float | None = None
-    timeout: float = 2.0
-    fault: Fault = Fault.STATUS_503
-    fail: tuple[tuple[int, int], ...] = ()
-    proxy: str | None = field(default=None, repr=False)  # may hold a password
-    replica_wait: float = REPLICA_WAIT
-
-    def policy(self) -> Policy:
-        """For both circuits: what teaches, not what production wants (see `failover.storage.PRODUCTION`)."""
-        recovery = AfterCalls(self.secondary_threshold) if self.cooldown is None else Cooldown(self.cooldown)
-        return Policy(trip=ConsecutiveFailures(self.retry_threshold), recovery=recovery, timeout=self.timeout / 2)
-
-    def failing(self, n: int) -> bool:
-        """Whether the fault is to be on at read `n`."""
-        return any(first <= n <= last for first, last in self.fail)
 
 
 class Demo:

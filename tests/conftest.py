@@ -5,12 +5,19 @@ In CI nothing is skipped: an Azurite that does not start is an error. `-m "not a
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 
 import pytest
 
 from failover.storage.standin import StandIn
 from tests.servers import Account, Azurite, install_azurite, run_azurite
+
+# The programs that tests start inherit what is ignored here, as under nohup, and would not hear the signals they get.
+for name in ("SIGHUP", "SIGINT", "SIGTERM"):
+    number = getattr(signal, name, None)
+    if number is not None and signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, signal.default_int_handler if name == "SIGINT" else signal.SIG_DFL)
 
 
 @pytest.fixture

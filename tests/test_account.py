@@ -371,7 +371,7 @@ def test_causes_with_a_remedy_name_it() -> None:
     for cause, remedy in ((down, "--proxy"), (untrusted, "--ca-bundle FILE"), (nowhere, "account's name right")):
         assert remedy in _explained(BothEndpointsDown(cause, cause))
     told = _explained(BothEndpointsDown("503 ServerBusy", "connection refused"))
-    assert "Primary: 503 ServerBusy. Secondary: connection refused." in told
+    assert "primary: 503 ServerBusy; secondary: connection refused." in told
     assert _explained(ServiceRequestTimeoutError(f"https://x?{A_SAS}")) == "no connection."
     assert _explained(ServiceRequestError(f"https://x?{A_SAS}")) == "no connection."
     assert "az login" in _explained(ClientAuthenticationError(A_KEY), {ACCOUNT: "mine", AUTH_MODE: "login"})

@@ -29,7 +29,8 @@ import pytest
 from azure.storage.blob import AccountSasPermissions, ResourceTypes, Services, generate_account_sas
 
 from failover import events as ev
-from failover.demo import BLOB, Demo, Plan
+from failover.demo import BLOB, Demo
+from failover.plan import Plan
 from failover.storage.account import CONNECTION_STRING, SETTINGS, Account, find_account
 from failover.storage.client import connect, make_transport
 from failover.storage.faults import Fault, FaultTransport
@@ -598,6 +599,8 @@ def test_a_problem_that_nobody_can_be_told_of(run: Runner) -> None:
 
 _AT_AN_IMPORT = """
 import os, signal, sys
+
+pytestmark = pytest.mark.program
 at = int(os.environ["AT"])
 seen = 0
 def hook(event, arguments):
@@ -725,7 +728,7 @@ def test_the_primary_answers_503_from_the_start(run: Runner, standin: StandIn) -
 def test_nothing_answers(run: Runner, standin: StandIn) -> None:
     standin.lose_primary()
     standin.lose_secondary()
-    run(**string(standin)).refused("neither endpoint answered", "connection refused")
+    run(**string(standin)).refused("primary: connection refused; secondary: connection refused")
 
 
 def test_a_server_that_is_no_storage_account(run: Runner) -> None:

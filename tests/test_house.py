@@ -38,9 +38,10 @@ MAY_IMPORT = {
     "failover.events": set(),
     "failover.breaker": set(),
     "failover.storage": {"failover.breaker"},
-    "failover.demo": {"failover.events", "failover.breaker", "failover.storage"},
+    "failover.plan": {"failover.breaker", "failover.storage"},
+    "failover.demo": {"failover.events", "failover.plan", "failover.breaker", "failover.storage"},
     "failover.console": {"failover.events"},
-    "circuitbreaker": {"failover.console", "failover.demo", "failover.storage", "failover.events"},
+    "circuitbreaker": {"failover.console", "failover.demo", "failover.plan", "failover.storage"},
 }
 NO_SCREEN = {"rich", "typer"}
 NO_SDK = {"azure", "requests", "dotenv"}

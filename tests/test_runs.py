@@ -11,6 +11,8 @@ from failover.storage.standin import Exchange, StandIn
 from tests.driving import Log, Story, check_plain, is_gone, run
 from tests.servers import Azurite
 
+pytestmark = pytest.mark.program
+
 TIMEOUT = 0.3  # seconds; half of it is what an answer may take on a busy machine
 
 

@@ -20,6 +20,8 @@ from tests.driving import CONTAINER, SECONDS, is_gone, wait_until
 from tests.servers import Account
 from tests.terminal import CTRL_C, CTRL_Z, TITLE, UP, Terminal
 
+pytestmark = pytest.mark.program
+
 PRIMARY = "█▀▀▄ █▀▀▄ ▀█▀ █▄ ▄█ ▄▀▀▄ █▀▀▄ ▀▄ ▄▀"
 BIG_PRIMARY = "██████    ██████    ██████  ██      ██"
 COLOUR = re.compile(rb"\x1b\[[\d;]*?(?<!\d)(3[0-8]|4[0-8]|9[0-7]|10[0-7])(?!\d)[\d;]*m")

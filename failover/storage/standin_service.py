@@ -40,19 +40,10 @@ _BLOB_HEADERS = {
 }
 # Each of these changes what a request means, in a way that is not done here.
 _REFUSED_HEADERS = (
-    "if-modified-since",
-    "if-unmodified-since",
-    "x-ms-access-tier",
-    "x-ms-copy-source",
-    "x-ms-content-crc64",
-    "x-ms-delete-snapshots",
-    "x-ms-encryption-key",
-    "x-ms-if-tags",
-    "x-ms-lease-id",
-    "x-ms-range-get-content-crc64",
-    "x-ms-structured-body",
-    "x-ms-tags",
-)
+    "if-modified-since", "if-unmodified-since", "x-ms-access-tier", "x-ms-copy-source", "x-ms-content-crc64",
+    "x-ms-delete-snapshots", "x-ms-encryption-key", "x-ms-if-tags", "x-ms-lease-id", "x-ms-range-get-content-crc64",
+    "x-ms-structured-body", "x-ms-tags",
+)  # fmt: skip
 _REFUSED_QUERY = ("delimiter", "include", "snapshot", "versionid")
 
 
