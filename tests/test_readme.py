@@ -21,7 +21,7 @@ LINK = re.compile(r"\]\(([^)#]+)\)")
 def fenced(heading: str, number: int = 0) -> str:
     """The fenced blocks below a heading, one of them."""
     section = re.split(r"^#{2,3} ", README.partition(f"\n## {heading}\n")[2], flags=re.MULTILINE)[0]
-    return re.findall(r"^```\w*\n(.*?)^```", section, re.DOTALL | re.MULTILINE)[number]
+    return str(re.findall(r"^```\w*\n(.*?)^```", section, re.DOTALL | re.MULTILINE)[number])
 
 
 @pytest.mark.azurite

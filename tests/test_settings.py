@@ -12,7 +12,7 @@ from dotenv import dotenv_values
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from failover import demo
+from failover import plan
 from failover.storage import account
 from failover.storage.account import BadSettings
 from failover.storage.settings import REPLICA_WAIT, read_settings, replica_wait
@@ -148,7 +148,7 @@ def test_any_bytes_give_settings_or_a_sentence(file: Path, data: bytes) -> None:
 def test_the_example_names_exactly_the_settings_that_are_read() -> None:
     text = (ROOT / ".env.example").read_text(encoding="utf-8")
     assert sorted(re.findall(r"^#([A-Z_]+)=", text, re.MULTILINE)) == sorted([*account.SETTINGS, REPLICA_WAIT])
-    assert f"{REPLICA_WAIT}={demo.REPLICA_WAIT:g}\n" in text
+    assert f"{REPLICA_WAIT}={plan.REPLICA_WAIT:g}\n" in text
 
 
 def test_all_settings_of_the_code_are_known() -> None:
