@@ -184,7 +184,8 @@ class Demo:
             pause = min(1.5 * pause, _POLL_LAST)
 
     def _read_on(self, blob: BlobClient) -> None:
-        plan, failing, due = self._plan, False, time.monotonic()
+        plan, failing = self._plan, False
+        apart = 1 / plan.rate if plan.rate else 0.0
         for n in range(1, plan.requests + 1) if plan.requests else itertools.count(1):
             if self._quitting:
                 return
@@ -192,14 +193,12 @@ class Demo:
                 failing = not failing
                 self._switch_fault(failing)
             self._n = n
+            began = time.monotonic()
             self._read(blob)
             if self._should_pause(n):
                 self._pause(n)
-                due = time.monotonic()
-            if plan.rate:
-                due = max(due + 1 / plan.rate, time.monotonic())
-                if not self._wait(due - time.monotonic()):
-                    return
+            if apart and n != plan.requests and not self._wait(began + apart - time.monotonic()):
+                return
 
     def _read(self, blob: BlobClient) -> None:
         self._seen.clear()

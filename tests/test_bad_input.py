@@ -45,6 +45,7 @@ SECONDS = 60.0  # for what takes one or two on an idle machine
 KEY = base64.b64encode(b"the key that nobody may see, whatever happens to it").decode()
 EVERYTHING = frozenset({"read", "write", "delete", "list", "add", "create"})
 
+pytestmark = pytest.mark.program
 posix = pytest.mark.skipif(os.name == "nt", reason="POSIX signals and shells")
 
 
@@ -599,8 +600,6 @@ def test_a_problem_that_nobody_can_be_told_of(run: Runner) -> None:
 
 _AT_AN_IMPORT = """
 import os, signal, sys
-
-pytestmark = pytest.mark.program
 at = int(os.environ["AT"])
 seen = 0
 def hook(event, arguments):
