@@ -3,9 +3,11 @@
 from failover.storage.errors import BothEndpointsDown, NotReplicated
 from failover.storage.events import GeoEvent, Listener, ReadEnded, Retry
 from failover.storage.geo import PRODUCTION, GeoFailover
+from failover.storage.geo_aio import AsyncGeoFailover
 
 __all__ = [
     "PRODUCTION",
+    "AsyncGeoFailover",
     "BothEndpointsDown",
     "GeoEvent",
     "GeoFailover",

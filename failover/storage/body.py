@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, MutableMapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 from azure.core.exceptions import IncompleteReadError
+
+from failover.storage.calls import Calls, finish
 
 _CONTENT_RANGE: Final = re.compile(r"bytes (\d+)-(\d+)/(?:\d+|\*)$")
 
@@ -72,57 +74,89 @@ def span_of(status: int, headers: Mapping[str, str]) -> Span | None:
 
 
 class Body:
-    """An iterator of the body's bytes that goes on where `chunks` breaks off.
+    """The bytes of a body, in pieces, that go on where `chunks` breaks off.
 
-    `length`: bytes that must arrive, None: unknown. `resume(delivered, error)` gives the iterator that goes on, or
-    raises; `ended()` is called after the last byte, `given_up()` where nobody read that far: perhaps by the garbage
-    collector, in the middle of anything. Everything else that the SDK wants to know (`content_length`, `response`,
-    ...) is told by `chunks`.
+    `length`: bytes that must arrive, None: unknown. `resume(delivered, error)` gives what goes on (None: nothing is
+    missing) and how many of its first bytes to leave out, or raises; `ended()` is called after the last byte,
+    `given_up()` where nobody read that far: perhaps by the garbage collector, in the middle of anything. Everything
+    else that the SDK wants to know (`content_length`, `response`, ...) is told by `chunks`.
     """
 
     def __init__(
         self,
+        calls: Calls,
         chunks: Any,
         *,
         length: int | None,
-        resume: Callable[[int, BaseException], Iterator[bytes]],
+        resume: Callable[[int, BaseException], Awaitable[tuple[Any, int]]],
         ended: Callable[[], None],
         given_up: Callable[[], None],
     ) -> None:
+        self._calls = calls
         self._original = chunks
         self._length = length
         self._resume = resume
         self._ended = ended
         self._given_up = given_up
         self._delivered = 0
-        self._chunks: Iterator[bytes] = iter(chunks)
+        self._skip = 0
+        self._chunks = calls.iterate(chunks)
 
     def __del__(self) -> None:
         self._given_up()
 
-    def __iter__(self) -> Iterator[bytes]:
-        return self
-
     def __len__(self) -> int:
         return len(self._original)
 
-    def __next__(self) -> bytes:
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._original, name)
+
+    async def _next(self) -> bytes | None:
+        """The next piece, None at the end."""
         while True:
             try:
-                chunk = next(self._chunks)
-            except StopIteration:
-                # A body that ends with its connection looks whole to the transport.
-                if self._length is None or self._delivered >= self._length:
-                    self._ended()
-                    raise
-                broken: BaseException = IncompleteReadError("the connection ended before the body did")
+                chunk = None if self._chunks is None else await self._calls.pull(self._chunks)
             except BaseException as error:  # noqa: BLE001 (`resume` knows which are the endpoint's, and raises the rest)
                 broken = error
             else:
-                self._delivered += len(chunk)
-                return chunk
+                if chunk is not None and self._skip:
+                    chunk, self._skip = chunk[self._skip :], max(0, self._skip - len(chunk))
+                    if not chunk:
+                        continue
+                if chunk is not None:
+                    self._delivered += len(chunk)
+                    return chunk
+                # A body that ends with its connection looks whole to the transport.
+                if self._length is None or self._delivered >= self._length:
+                    self._ended()
+                    return None
+                broken = IncompleteReadError("the connection ended before the body did")
             # Outside of `except`, lest what it raises drags the error along, whose message may hold a SAS.
-            self._chunks = self._resume(self._delivered, broken)
+            chunks, self._skip = await self._resume(self._delivered, broken)
+            self._chunks = None if chunks is None else self._calls.iterate(chunks)
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._original, name)
+
+class ThreadBody(Body):
+    """A body for `for`."""
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        chunk = finish(self._next())
+        if chunk is None:
+            raise StopIteration
+        return chunk
+
+
+class LoopBody(Body):
+    """A body for `async for`."""
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        chunk = await self._next()
+        if chunk is None:
+            raise StopAsyncIteration
+        return chunk

@@ -28,9 +28,11 @@ _TIMEOUTS: Final = (ServiceRequestTimeoutError, ServiceResponseTimeoutError)
 # What the SDK lets through as it comes: from a body that it reads to check its MD5, and (urllib3's) from one read
 # undecoded in whose middle TLS ends.
 _UNWRAPPED: Final = (requests.ChunkedEncodingError, requests.ConnectionError, requests.Timeout, SSLError)
-# Of requests and urllib3: azure-core before 1.37 wraps these in errors of more general kinds.
-_CONNECT_TIMEOUT_NAMES: Final = frozenset({"ConnectTimeout", "ConnectTimeoutError"})
-_TIMEOUT_NAMES: Final = _CONNECT_TIMEOUT_NAMES | {"ReadTimeout", "ReadTimeoutError"}
+# Of requests, urllib3 and aiohttp: azure-core wraps some of these in errors of more general kinds.
+_CONNECT_TIMEOUT_NAMES: Final = frozenset({"ConnectTimeout", "ConnectTimeoutError", "ConnectionTimeoutError"})
+_READ_TIMEOUT_NAMES: Final = frozenset({"ReadTimeout", "ReadTimeoutError", "ServerTimeoutError", "SocketTimeoutError"})
+_TIMEOUT_NAMES: Final = _CONNECT_TIMEOUT_NAMES | _READ_TIMEOUT_NAMES
+_PROXY_NAMES: Final = frozenset({"ProxyError", "ClientProxyConnectionError", "ClientHttpProxyError"})
 
 
 def is_endpoint_failure(error: BaseException) -> bool:
@@ -70,15 +72,17 @@ def describe_error(error: BaseException, within: float | None = None) -> str:
     `within`: seconds that a time-out had lasted, where known.
     """
     chain = list(_chain(error))
-    if any(type(each).__name__ == "ProxyError" for each in chain):
+    names = {type(each).__name__ for each in chain}
+    if names & _PROXY_NAMES:
         return "the proxy did not connect"
     if is_timeout(error):
         limit = "" if within is None else f" within {within:g} s"
         return f"no connection{limit}" if is_connect_timeout(error) else f"no answer{limit}"
     for each in chain:
-        if isinstance(each, ssl.SSLCertVerificationError):
+        # aiohttp's errors are also of these classes, without what these have: the true ones come later in the chain.
+        if isinstance(each, ssl.SSLCertVerificationError) and hasattr(each, "verify_message"):
             return f"its certificate is not trusted ({_clean(each.verify_message)})"
-        if isinstance(each, ssl.SSLError):
+        if isinstance(each, ssl.SSLError) and hasattr(each, "reason"):
             return f"TLS failed ({_clean(each.reason or 'no reason given')})"
         if isinstance(each, socket.gaierror):
             return "its name does not resolve"
@@ -86,7 +90,8 @@ def describe_error(error: BaseException, within: float | None = None) -> str:
             return "connection refused"
         if isinstance(each, (ConnectionResetError, ConnectionAbortedError, BrokenPipeError)):
             return "connection reset"
-    names = {type(each).__name__ for each in chain}
+    if "ServerDisconnectedError" in names:  # aiohttp's, which has no cause
+        return "connection reset"
     if "IncompleteRead" in names or "IncompleteReadError" in names:
         return "the body broke off"
     if isinstance(error, DecodeError):

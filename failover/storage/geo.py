@@ -2,48 +2,24 @@
 
 from __future__ import annotations
 
-import contextlib
-import logging
-import math
-import threading
-import time
-from collections import deque
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any
 
-from azure.core.exceptions import AzureError
-from azure.core.pipeline import PipelineContext, PipelineRequest, PipelineResponse
-from azure.core.pipeline.policies import HTTPPolicy
+from azure.core.pipeline import PipelineRequest, PipelineResponse
+from azure.core.pipeline.policies import AsyncHTTPPolicy, HTTPPolicy
 from azure.storage.blob import ExponentialRetry
 
-from failover.breaker import BreakerEvent, CircuitBreaker, ConsecutiveFailures, Cooldown, Permit, Policy, Transition
-from failover.storage import last_sync
-from failover.storage.causes import describe_error
-from failover.storage.endpoints import PRIMARY, SECONDARY, Target, changes_something, find_target
-from failover.storage.events import GeoEvent, Listener
-from failover.storage.read import MOST_ATTEMPTS, Means, Read
+from failover.storage.body import ThreadBody
+from failover.storage.calls import ThreadCalls, finish
+from failover.storage.geo_policy import PRODUCTION, GeoPolicy, SigningErrors
 
-_logger = logging.getLogger("failover.storage")
-_logger.addHandler(logging.NullHandler())
-
-PRODUCTION: Final = Policy(trip=ConsecutiveFailures(5), recovery=Cooldown(30.0, factor=2.0, maximum=300.0, jitter=0.1))
-"""The default for both circuits: open after 5 failures in a row, probe after 30 s, 60 s, ... 300 s."""
-
-_LOOK_AGAIN: Final = 1.0  # seconds between two questions for the Last Sync Time at least
+__all__ = ["PRODUCTION", "GeoFailover"]
 
 
-@dataclass(frozen=True, slots=True)
-class _Template:
-    """Of a request that went by, what a request of our own needs: not its body, which may be large."""
-
-    transport: Any
-    secondary: str | None
-    url: str = field(repr=False)  # may hold a SAS
-    version: str | None
+class _WriteRetry(SigningErrors, ExponentialRetry):
+    """The SDK's own retry."""
 
 
-class GeoFailover(HTTPPolicy[Any, Any]):
+class GeoFailover(GeoPolicy, HTTPPolicy[Any, Any]):
     """A `retry_policy=` for `BlobServiceClient` and `QueueServiceClient` of an RA-GRS or RA-GZRS account.
 
     A read (GET and HEAD, but for receiving queue messages) asks the primary; where that fails, it is tried again
@@ -70,114 +46,17 @@ class GeoFailover(HTTPPolicy[Any, Any]):
     A read raises `BothEndpointsDown` or `NotReplicated` (both plain `AzureError`s) where no endpoint can answer.
     """
 
-    def __init__(
-        self,
-        primary: CircuitBreaker | None = None,
-        secondary: CircuitBreaker | None = None,
-        *,
-        policy: Policy | None = None,
-        primary_attempts: int | None = 2,
-        backoff: float = 0.0,
-        attempt_timeout: float = 5.0,
-        max_staleness: float | None = None,
-        listeners: Iterable[Listener] = (),
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        for name, circuit in ((PRIMARY, primary), (SECONDARY, secondary)):
-            if circuit is not None and not isinstance(circuit, CircuitBreaker):
-                raise ValueError(f"{name} must be a CircuitBreaker, or None, not {circuit!r}")
-        if policy is not None and not isinstance(policy, Policy):
-            raise ValueError(f"policy must be a Policy, or None, not {policy!r}")
-        if primary is not None and primary is secondary:
-            raise ValueError("primary and secondary must be two circuits: one endpoint's failures are not the other's")
-        if primary is not None and secondary is not None and policy is not None:
-            raise ValueError("policy has no circuit to apply to where both are given")
-        if primary_attempts is not None and (type(primary_attempts) is not int or primary_attempts < 1):
-            raise ValueError(f"primary_attempts must be an integer from 1, or None, not {primary_attempts!r}")
-        _check_seconds("backoff", backoff, zero=True)
-        _check_seconds("attempt_timeout", attempt_timeout)
-        if max_staleness is not None:
-            _check_seconds("max_staleness", max_staleness)
-        self._listeners = tuple(listeners)
-        for listener in self._listeners:
-            if not callable(listener):
-                raise ValueError(f"listeners must be callable, not {listener!r}")  # noqa: TRY004 (contract)
-        self._after: HTTPPolicy[Any, Any] | None = None
-        self.primary = primary or CircuitBreaker(PRIMARY, policy or PRODUCTION)
-        self.secondary = secondary or CircuitBreaker(SECONDARY, policy or PRODUCTION)
-        self._circuits = {PRIMARY: self.primary, SECONDARY: self.secondary}
-        self._attempts = primary_attempts or MOST_ATTEMPTS
-        self._backoff = backoff
-        self._attempt_timeout = attempt_timeout
-        self._max_staleness = max_staleness
-        self._clock = clock
-        self._writes = _WriteRetry()
-        self._abandoned: deque[Permit] = deque()
-        self._template: _Template | None = None
-        self._synced_at = -math.inf  # by our clock: a lower bound of the Last Sync Time
-        self._looked_at = -math.inf
-        self._looking = threading.Lock()
-        if self._listeners:
-            for circuit in self._circuits.values():
-                circuit.subscribe(self._hear)
-
-    @property
-    def next(self) -> HTTPPolicy[Any, Any]:
-        """The rest of the pipeline, which azure-core sets when a client is made."""
-        if self._after is None:
-            raise AzureError("This GeoFailover belongs to no client yet: pass it as retry_policy= to one.")
-        return self._after
-
-    @next.setter  # noqa: A003
-    def next(self, policy: HTTPPolicy[Any, Any]) -> None:
-        # Sub-clients set it again, to the same object.
-        if self._after is not None and self._after is not policy:
-            raise ValueError(
-                "one GeoFailover belongs to one service client: make another that shares its circuits, "
-                "GeoFailover(first.primary, first.secondary)"
-            )
-        self._after = policy
-        self._writes.next = policy
+    _not_after = AsyncHTTPPolicy
+    _body = ThreadBody
+    _make_calls = ThreadCalls
+    _make_write_retry = _WriteRetry
 
     def send(self, request: PipelineRequest[Any]) -> PipelineResponse[Any, Any]:
         """Answer a request of the client's: a read from either endpoint, all else from the primary."""
-        options, http = request.context.options, request.http_request
-        # With `use_location` the SDK sets both of these.
-        bound = options.get("location_mode") if options.get("retry_to_secondary") is False else None
-        target = find_target(http.url, options.get("hosts"), bound=bound)
-        self._template = _Template(
-            request.context.transport, target.endpoints.secondary, http.url, http.headers.get("x-ms-version")
-        )
-        while self._abandoned:
-            with contextlib.suppress(IndexError):  # another thread was quicker
-                self._abandoned.popleft().released()
-        streamed = bool(options.get("stream"))
-        if changes_something(http.method, http.url, streamed=streamed):
-            http.url = target.url(PRIMARY)
-            options.update(location_mode=PRIMARY, retry_to_secondary=False)
-            return self._writes.send(request)  # type: ignore[no-any-return,no-untyped-call]  # the SDK's
-
-        hook = options.pop("retry_hook", None)
-        for name in ("retry_total", "retry_connect", "retry_read", "retry_status", "retry_to_secondary"):
-            options.pop(name, None)
-        for name in ("location_mode", "hosts"):
-            options.pop(name, None)
-        # The old way to give both is a tuple, and then the transport takes no other.
-        if not isinstance(options.setdefault("connection_timeout", self._attempt_timeout), tuple):
-            options.setdefault("read_timeout", self._attempt_timeout)
-        means = Means(
-            send=self.next.send,
-            circuits=self._circuits,
-            attempts=self._attempts,
-            backoff=self._backoff,
-            abandoned=self._abandoned,
-            refuse_secondary=self._refuse_secondary,
-            tell=self._tell,
-            retried=None if hook is None else lambda about: hook(request=http, **about),
-        )
-        return Read(means, request, target, _order(target, bound=bound is not None, guarded=_is_guarded(http))).run()
-
-    # --- Last Sync Time ---------------------------------------------------------------------------------------
+        read = self._begin(request)
+        if read is None:
+            return self._writes.send(request)  # type: ignore[no-any-return]  # the SDK's
+        return finish(read.run())
 
     def staleness(self) -> float:
         """Ask the secondary how old its Last Sync Time is, in seconds; inf where it has never synchronised.
@@ -186,83 +65,4 @@ class GeoFailover(HTTPPolicy[Any, Any]):
         and they do not learn from it. Raises `AzureError` where the secondary does not tell, and before the client
         has sent its first request.
         """
-        seen = self._template
-        if seen is None or seen.secondary is None:
-            raise AzureError("No secondary endpoint is known yet.")
-        request = last_sync.stats_request(seen.secondary, like=seen.url, version=seen.version)
-        timeouts = {"connection_timeout": self._attempt_timeout, "read_timeout": self._attempt_timeout}
-        asked = self._clock()
-        response = self.next.send(PipelineRequest(request, PipelineContext(seen.transport, **timeouts)))
-        answer = response.http_response
-        age = last_sync.staleness(answer.status_code, answer.headers, answer.text())
-        self._synced_at = max(self._synced_at, asked - age)
-        return age
-
-    def _refuse_secondary(self) -> str | None:
-        """Why a read must not have the secondary's answer, where it must not."""
-        limit = self._max_staleness
-        if limit is None or self._clock() - self._synced_at <= limit:
-            return None
-        with self._looking:
-            if self._clock() - self._looked_at >= _LOOK_AGAIN:
-                try:
-                    self.staleness()
-                except AzureError as error:
-                    self._looked_at = self._clock()
-                    return f"its Last Sync Time cannot be had: {describe_error(error, self._attempt_timeout)}"
-                self._looked_at = self._clock()
-            age = self._clock() - self._synced_at
-        if age <= limit:
-            return None
-        old = f"{age:.0f} s old" if math.isfinite(age) else "unknown"
-        return f"its Last Sync Time is {old}, and max_staleness is {limit:g} s"
-
-    def _hear(self, event: BreakerEvent) -> None:
-        if isinstance(event, Transition):
-            self._tell(event)
-
-    def _tell(self, event: GeoEvent) -> None:
-        for listener in self._listeners:
-            _tell_one(listener, event)
-
-
-def _tell_one(listener: Listener, event: GeoEvent) -> None:
-    try:
-        listener(event)
-    except Exception:
-        _logger.exception("a listener of a GeoFailover raised")
-
-
-def _order(target: Target, *, bound: bool, guarded: bool) -> tuple[str, ...]:
-    """Which endpoints a read may ask, the first one first.
-
-    The SDK binds later ranges of a download and later pages of a listing to the endpoint of the first. An ETag
-    guards a range's bytes, so the other may send it too; a page makes sense only to the endpoint that gave its
-    marker, and a caller's own choice stands.
-    """
-    if target.location == PRIMARY and not bound:
-        return (PRIMARY, SECONDARY)
-    if bound and guarded:
-        return (target.location, target.endpoints.other(target.location))
-    return (target.location,)
-
-
-def _is_guarded(request: Any) -> bool:
-    """Whether any endpoint's answer must hold the same bytes: it is a range of one version."""
-    ranged = "x-ms-range" in request.headers or "Range" in request.headers
-    return ranged and request.headers.get("If-Match", "*") != "*"
-
-
-class _WriteRetry(ExponentialRetry):
-    """The SDK's own retry, which also knows a signing error of another package than azure-storage-blob's."""
-
-    def increment(self, settings: Any, request: Any, response: Any = None, error: Any = None) -> bool:
-        if type(error).__name__ == "AzureSigningError":
-            return False
-        return bool(super().increment(settings, request, response, error))
-
-
-def _check_seconds(field: str, value: float, *, zero: bool = False) -> None:
-    numeric = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-    if not numeric or value < 0 or (value == 0 and not zero):
-        raise ValueError(f"{field} must be finite and {'from' if zero else 'above'} 0 seconds, not {value!r}")
+        return finish(self._ask_staleness())

@@ -1,4 +1,7 @@
-"""One read, from the request to the last byte of its body: which endpoint is asked, and what its answer means."""
+"""One read, from the request to the last byte of its body: which endpoint is asked, and what its answer means.
+
+Written once, as a coroutine, for threads and event loops: see `failover.storage.calls`.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ import functools
 import hashlib
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -18,6 +21,7 @@ from azure.core.pipeline import PipelineRequest, PipelineResponse
 
 from failover.breaker import CircuitBreaker, CircuitOpen, FailureReported, Permit, State
 from failover.storage.body import Body, Span, span_of
+from failover.storage.calls import Calls
 from failover.storage.causes import (
     FAILURE_STATUSES,
     describe_error,
@@ -40,14 +44,16 @@ _NOT_THERE: Final = frozenset({404, 412})
 class Means:
     """What all reads of one policy share."""
 
-    send: Callable[[Any], Any]
+    calls: Calls
+    body: type[Body]
+    next: Any  # the rest of the pipeline
     circuits: Mapping[str, CircuitBreaker]
     attempts: int
     backoff: float
     abandoned: deque[Permit]
-    refuse_secondary: Callable[[], str | None]
+    refuse_secondary: Callable[[], Awaitable[str | None]]
     tell: Callable[[GeoEvent], None]
-    retried: Callable[[dict[str, Any]], None] | None = None
+    retry_hook: Callable[..., Any] | None = None  # the caller's, of this read alone
 
 
 class Read:
@@ -76,15 +82,15 @@ class Read:
     def __del__(self) -> None:
         self._give_up()
 
-    def run(self) -> PipelineResponse[Any, Any]:
+    async def run(self) -> PipelineResponse[Any, Any]:
         """The answer of the first endpoint that gives one; raises `BothEndpointsDown` or `NotReplicated`."""
         try:
             for location in self._order:
-                response = self._ask(location)
+                response = await self._ask(location)
                 if response is not None and self._is_absence(response, location):
                     http = response.http_response
                     self._absent = describe_status(http.status_code, http.reason, http.headers)
-                    self._discard(response)
+                    await self._discard(response)
                 elif response is not None:
                     self._guard_body(response)
                     return response
@@ -96,14 +102,14 @@ class Read:
 
     # --- asking an endpoint -----------------------------------------------------------------------------------
 
-    def _ask(self, location: str) -> PipelineResponse[Any, Any] | None:
+    async def _ask(self, location: str) -> PipelineResponse[Any, Any] | None:
         """Its answer, or None where it gave none: its circuit refuses, or all tries failed."""
         if self._target.endpoints.base(location) is None:
             self._causes[location] = "no such endpoint is known"
             return None
         if location in self._silent:
             return None  # a time-out would take as long again, and its cause is known
-        reason = self._means.refuse_secondary() if location == SECONDARY else None
+        reason = await self._means.refuse_secondary() if location == SECONDARY else None
         if reason is not None:
             self._causes[location] = reason
             return None
@@ -118,7 +124,7 @@ class Read:
             self._causes[location] = f"circuit {circuit.state.value}{why}"
             return None
         for tries in range(1, self._means.attempts + 1):
-            response = self._attempt(location, permit)
+            response = await self._attempt(location, permit)
             if response is not None:
                 return response
             if location in self._silent or tries == self._means.attempts:
@@ -129,49 +135,50 @@ class Read:
                 break
             permit = again
             if self._means.backoff:
-                time.sleep(self._means.backoff)
+                await self._means.calls.sleep(self._means.backoff)
         return None
 
-    def _attempt(self, location: str, permit: Permit) -> PipelineResponse[Any, Any] | None:
+    async def _attempt(self, location: str, permit: Permit) -> PipelineResponse[Any, Any] | None:
         """One request; None where it failed, and then the circuit knows."""
         request = self._request
         request.http_request.url = self._target.url(location)
         self._attempts += 1
         started = time.perf_counter()
         try:
-            response = self._means.send(request)
+            response = await self._means.calls.send(self._means.next, request)
             self._latency = time.perf_counter() - started
-            cause = self._failed_by(response, location)
+            cause = await self._failed_by(response, location)
         except Exception as error:
             if not is_endpoint_failure(error):
                 permit.released()
                 raise
-            self._fail(location, permit, self._blame(location, error), error=error)
+            await self._fail(location, permit, self._blame(location, error), error=error)
             return None
         except BaseException:
             permit.released()
             raise
         if cause is not None:
-            self._fail(location, permit, cause, response=response.http_response)
-            self._discard(response)
+            await self._fail(location, permit, cause, response=response.http_response)
+            await self._discard(response)
             return None
         self._location = location
         self._permit = permit
         response.http_response.location_mode = location
         return response  # type: ignore[no-any-return]  # the next policy is typed Any by azure-core
 
-    def _failed_by(self, response: PipelineResponse[Any, Any], location: str) -> str | None:
+    async def _failed_by(self, response: PipelineResponse[Any, Any], location: str) -> str | None:
         """Why the answer counts as none, where it does."""
         http = response.http_response
         if http.status_code in FAILURE_STATUSES:
             return describe_status(http.status_code, http.reason, http.headers)
-        digest = http.headers.get("content-md5")
         # With this option the SDK reads the body as one before it looks at the digest: a break must show here.
-        if digest and self._request.http_request.method == "GET" and _checks_md5(response):
+        if self._request.http_request.method == "GET" and _checks_md5(response):
             try:
+                await self._means.calls.load(http)
                 content = http.body()
             except (AzureError, OSError) as error:
                 return self._blame(location, error) if is_timeout(error) else "the body broke off"
+            digest = http.headers["content-md5"]
             if base64.b64encode(hashlib.md5(content, usedforsecurity=False).digest()).decode() != digest:
                 return "the body does not match its MD5"
         return None
@@ -184,7 +191,7 @@ class Read:
         within = self._request.context.options.get(limit)
         return describe_error(error, within if isinstance(within, (int, float)) else None)
 
-    def _fail(self, location: str, permit: Permit, cause: str, **about: Any) -> None:
+    async def _fail(self, location: str, permit: Permit, cause: str, **about: Any) -> None:
         self._causes[location] = cause
         # Told before the circuit learns of it, so that its opening is told after the failure that opened it.
         circuit = permit.breaker.snapshot()
@@ -192,10 +199,11 @@ class Read:
         failures = circuit["failures"] + 1 if closed else circuit["failures"]
         self._means.tell(Retry(location, failures, circuit["threshold"], cause))
         permit.failed(FailureReported(cause))
-        if self._means.retried is not None:
+        if self._means.retry_hook is not None:
             about = {"response": None, "error": None, **about}
             # From 0, as the SDK counts.
-            self._means.retried({"location_mode": location, "retry_count": self._attempts - 1, **about})
+            about |= {"location_mode": location, "retry_count": self._attempts - 1}
+            await self._means.calls.hook(self._means.retry_hook, about)
 
     def _is_absence(self, response: PipelineResponse[Any, Any], location: str) -> bool:
         """Whether the secondary says no to a question that is the primary's to answer."""
@@ -208,14 +216,16 @@ class Read:
             return NotReplicated(causes[PRIMARY], self._absent)
         return BothEndpointsDown(causes[PRIMARY], causes[SECONDARY])
 
-    def _discard(self, response: PipelineResponse[Any, Any]) -> None:
+    async def _discard(self, response: PipelineResponse[Any, Any]) -> None:
         """Read what little an error says, so that its connection can be used again; drop a long one."""
         self._settle()
         http = response.http_response
-        with contextlib.suppress(AzureError, OSError):
-            if int(http.headers.get("Content-Length") or 0) <= 65536:
-                http.body()
-        http.internal_response.close()
+        try:
+            with contextlib.suppress(AzureError, OSError):
+                if int(http.headers.get("Content-Length") or 0) <= 65536:
+                    await self._means.calls.load(http)
+        finally:
+            http.internal_response.close()
 
     # --- the end of an answer ---------------------------------------------------------------------------------
 
@@ -259,20 +269,27 @@ class Read:
             opener = getattr(http, way, None)
             if opener is not None:
                 setattr(http, way, functools.partial(self._open_body, opener, way, span))
+        self._means.calls.read_by_pieces(http)
 
     def _open_body(self, opener: Callable[..., Any], way: str, span: Span | None, *args: Any, **kwargs: Any) -> Body:
-        def resume(delivered: int, error: BaseException) -> Iterator[bytes]:
+        async def resume(delivered: int, error: BaseException) -> tuple[Any, int]:
             try:
-                self._break(error)
-                return self._rest(error, span, delivered, way, args, kwargs)
+                await self._break(error)
+                return await self._rest(error, span, delivered, lambda http: getattr(http, way)(*args, **kwargs))
             except Exception:
                 self._tell_end(None)
                 raise
 
-        length = None if span is None or span.encoded else span.length
-        return Body(opener(*args, **kwargs), length=length, resume=resume, ended=self._end, given_up=self._give_up)
+        return self._means.body(
+            self._means.calls,
+            opener(*args, **kwargs),
+            length=None if span is None or span.encoded else span.length,
+            resume=resume,
+            ended=self._end,
+            given_up=self._give_up,
+        )
 
-    def _break(self, error: BaseException) -> None:
+    async def _break(self, error: BaseException) -> None:
         """The body broke off, or its reader was interrupted: that is raised again."""
         permit, self._permit = self._permit, None
         if permit is None:
@@ -280,19 +297,20 @@ class Read:
         if not is_endpoint_failure(error):
             permit.released()
             raise error
-        self._fail(self._location, permit, self._blame(self._location, error), error=error)
+        await self._fail(self._location, permit, self._blame(self._location, error), error=error)
 
-    def _rest(
-        self, error: BaseException, span: Span | None, delivered: int, way: str, args: Any, kwargs: Any
-    ) -> Iterator[bytes]:
+    async def _rest(
+        self, error: BaseException, span: Span | None, delivered: int, opened: Callable[[Any], Any]
+    ) -> tuple[Any, int]:
         """What is missing of the body, from the other endpoint or else from the same, under the same ETag.
 
+        Gives its pieces, None where nothing is missing, and how many of their first bytes were delivered before.
         Raises `error` where it cannot be asked for: the SDK begins again then.
         """
         if span is None:
             raise error
         if span.length is not None and delivered >= span.length and not span.encoded:
-            return iter(())
+            return None, 0
         self._request = PipelineRequest(copy.deepcopy(self._request.http_request), self._request.context)
         skip = span.ask_for_rest(self._request.http_request.headers, delivered)
         here = self._location
@@ -300,26 +318,17 @@ class Read:
             if self._resumptions == MOST_ATTEMPTS:
                 break
             self._resumptions += 1
-            response = self._ask(location)
+            response = await self._ask(location)
             if response is None:
                 continue
             http = response.http_response
             if span.is_continued_by(http.status_code, http.headers, delivered):
-                return _after(skip, getattr(http, way)(*args, **kwargs))
+                return opened(http), skip
             self._causes[location] = describe_status(http.status_code, http.reason, http.headers)
-            self._discard(response)
+            await self._discard(response)
         raise self._failure()
 
 
 def _checks_md5(response: PipelineResponse[Any, Any]) -> bool:
     wanted = response.context.get("validate_content", False)
     return (wanted is True or wanted == "md5") and bool(response.http_response.headers.get("content-md5"))
-
-
-def _after(skip: int, chunks: Iterator[bytes]) -> Iterator[bytes]:
-    for chunk in chunks:
-        if skip >= len(chunk):
-            skip -= len(chunk)
-            continue
-        yield chunk[skip:] if skip else chunk
-        skip = 0
