@@ -1,13 +1,15 @@
 """A circuit breaker for any remote call. Needs nothing but the standard library."""
 
 from failover.breaker import failures
+from failover.breaker.breakers import Breakers
 from failover.breaker.circuit import CircuitBreaker
 from failover.breaker.errors import CircuitOpen, FailureReported, TooSlow
 from failover.breaker.events import BreakerEvent, CallFailed, CallRefused, Listener, Transition
 from failover.breaker.failures import FAILURE, NEUTRAL, SUCCESS, Verdict
 from failover.breaker.machine import State
 from failover.breaker.permit import Permit
-from failover.breaker.policy import AfterCalls, ConsecutiveFailures, Cooldown, Policy
+from failover.breaker.policy import AfterCalls, Cooldown, Fallback, Policy
+from failover.breaker.trips import ConsecutiveFailures, FailureRate, Trip, Window
 
 __all__ = [
     "FAILURE",
@@ -15,19 +17,24 @@ __all__ = [
     "SUCCESS",
     "AfterCalls",
     "BreakerEvent",
+    "Breakers",
     "CallFailed",
     "CallRefused",
     "CircuitBreaker",
     "CircuitOpen",
     "ConsecutiveFailures",
     "Cooldown",
+    "FailureRate",
     "FailureReported",
+    "Fallback",
     "Listener",
     "Permit",
     "Policy",
     "State",
     "TooSlow",
     "Transition",
+    "Trip",
     "Verdict",
+    "Window",
     "failures",
 ]

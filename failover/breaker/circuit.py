@@ -7,50 +7,56 @@ under the lock, act outside it. The user's call, the listeners and the log never
 from __future__ import annotations
 
 import functools
-import inspect
-import math
 import random as _random
 import threading
 import time
-from collections.abc import Callable, Iterable
-from contextvars import ContextVar
+from collections.abc import Awaitable, Callable, Iterable
 from types import TracebackType
-from typing import Any, Final, ParamSpec, TypeAlias, TypeVar
+from typing import Any, Final, ParamSpec, TypeVar, cast
 
+from failover.breaker import checks
+from failover.breaker.blocks import entered, leave
 from failover.breaker.errors import CircuitOpen, FailureReported, TooSlow, describe
-from failover.breaker.events import CallFailed, CallRefused, Listener, Transition
+from failover.breaker.events import CallFailed, Listener, Transition
 from failover.breaker.failures import FAILURE, NEUTRAL, SUCCESS, Verdict, classify, is_cancellation
-from failover.breaker.machine import Context, Event, Outcome, Record, State, Ticket, step
-from failover.breaker.permit import Permit
-from failover.breaker.policy import AfterCalls, Policy
+from failover.breaker.guard import arun, awaited, guard, run
+from failover.breaker.machine import Context, Counted, Event, Outcome, Record, State, Ticket, step
+from failover.breaker.permit import Permit, ask
+from failover.breaker.policy import Fallback, Policy
+from failover.breaker.retry_after import retry_after_of
+from failover.breaker.shared import Link
+from failover.breaker.snapshots import snapshot_of
+from failover.breaker.stores.store import Store
 from failover.breaker.telling import Teller, reason
+from failover.breaker.trips import Window
 
 P = ParamSpec("P")
 R = TypeVar("R")
+F = TypeVar("F", bound=Callable[..., Any])
 
 _RESULT: Final = {SUCCESS: Event.SUCCESS, FAILURE: Event.FAILURE, NEUTRAL: Event.NEUTRAL}
 _CLOSED: Final = State.CLOSED
+_ALGORITHM_RAISED: Final = "the algorithm of circuit %s raised; failures in a row decide"
 # Results that the default classifier finds nothing in: asking it would be a third of what a call through us costs.
 _PLAIN: Final = frozenset((type(None), bool, int, float, str, bytes, tuple, list, dict, set))
 
 
-# A `with breaker:` block entered and not yet left: breaker, ticket, record, time of entry, and the block around it.
-# A plain tuple, since making one is most of what an empty block costs.
-_Block: TypeAlias = "tuple[CircuitBreaker, Ticket | None, Record, float, _Block | None]"
-
-# The innermost block of this thread or task.
-_entered: ContextVar[_Block | None] = ContextVar("failover_breaker_entered", default=None)
-
-
 class CircuitBreaker:
-    """One circuit, for one remote, for any number of threads.
+    """One circuit, for one remote, for any number of threads and event loops. Nothing in it waits for anything.
 
     name: for errors, events and the log. clock: seconds that only grow. random: 0 to 1, for jitter.
     listeners: callables that take each event of `failover.breaker.events`, one after the other in the order in
     which things happened; what one raises is logged and changes nothing.
 
-    Use it as a function (`breaker.call(fn, ...)`), a decorator (`@breaker`), a block (`with breaker:`) or by hand
-    (`permit = breaker.admit()`). While it is open each of them raises `CircuitOpen` instead of calling.
+    fallback: takes the error (a `CircuitOpen`, or what the call failed by) and the circuit, and gives what the caller
+    gets instead; before it goes that of the call (see `execute`), after it the policy's. It does not apply to
+    blocks, generators and permits, which have no result of their own.
+
+    store: of `failover.breaker.stores`: circuits of this name agree there, in any process (`failover.breaker.shared`).
+
+    Use it as a function (`breaker.call(fn, ...)`, `await breaker.acall(fn, ...)`), a decorator (`@breaker`) of any kind
+    of function, a block (`with breaker:`, `async with breaker:`) or by hand (`permit = breaker.admit()`). While it is
+    open each of them raises `CircuitOpen` instead of calling.
     """
 
     def __init__(
@@ -61,14 +67,21 @@ class CircuitBreaker:
         clock: Callable[[], float] = time.monotonic,
         random: Callable[[], float] = _random.random,
         listeners: Iterable[Listener] = (),
+        fallback: Fallback | None = None,
+        store: Store | None = None,
     ) -> None:
+        checks.optional_callable("fallback", fallback)
         self.name = name
         self.policy = policy
         self._clock = clock
         self._random = random
         self._teller = Teller(name, listeners)
+        self._fallback = policy.fallback if fallback is None else fallback
         self._timeout = policy.timeout
         self._threshold = policy.trip.threshold
+        self._window = policy.trip.window()
+        # Where neither time nor a window is kept, a success of a calm circuit needs no lock.
+        self._slow_path = self._timeout is not None or self._window is not None
         # The default never raises; a user's function may.
         by_default = policy.classify is classify
         self._judge = classify if by_default else self._judge_safely
@@ -78,6 +91,9 @@ class CircuitBreaker:
         self._lock = threading.RLock()
         self._record = Record()  # replaced as a whole under the lock, read without it
         self._last_error: BaseException | None = None
+        self._shared: Link | None = None
+        if store is not None:
+            self._shared = Link(self, store)
 
     def __repr__(self) -> str:
         return f"<CircuitBreaker {self.name!r} {self.state.value}>"
@@ -88,61 +104,82 @@ class CircuitBreaker:
         return self._record.state
 
     def snapshot(self) -> dict[str, Any]:
-        """The circuit as a dict that is JSON as it stands.
-
-        `retry_after`: seconds, None where no time is known. `calls_left`: calls that are turned away before the
-        probe, None where the recovery goes by time. `era`: how often the circuit changed. `opened`: how often it
-        opened.
-        """
-        record, recovery = self._record, self.policy.recovery
-        counts = record.state is State.OPEN and isinstance(recovery, AfterCalls) and not record.isolated
-        return {
-            "name": self.name,
-            "state": record.state.value,
-            "failures": record.failures,
-            "threshold": self._threshold,
-            "retry_after": self._retry_after(record),
-            "calls_left": recovery.calls - record.refused if counts and isinstance(recovery, AfterCalls) else None,
-            "isolated": record.isolated,
-            "era": record.era,
-            "opened": record.opened,
-            "last_error": None if self._last_error is None else describe(self._last_error),
-        }
+        """The circuit as a dict that is JSON as it stands: see `failover.breaker.snapshots`."""
+        return snapshot_of(self)
 
     # --- a call -----------------------------------------------------------------------------------------------
 
     def call(self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run `fn(*args, **kwargs)` and settle what comes of it.
 
-        Raises `CircuitOpen` instead of calling while the circuit is open, else whatever `fn` raises.
+        Raises `CircuitOpen` instead of calling while the circuit is open, else whatever `fn` raises. With a fallback
+        refusals and failures are not raised: it answers.
         """
         record = self._record
-        if record.state is not _CLOSED or self._timeout is not None:
-            return self._call_by_permit(fn, args, kwargs)
+        if record.state is not _CLOSED or self._slow_path:
+            return run(self, functools.partial(fn, *args, **kwargs))  # type: ignore[no-any-return]
         try:
             result = fn(*args, **kwargs)
-        except BaseException as error:
-            self._settle(None, record, self._judge_error(error), error, 0.0, None)
-            raise
+        except BaseException as error:  # noqa: BLE001 (raised again, or the fallback's)
+            return self._end_badly(record, error)  # type: ignore[no-any-return]
         # Nearly all calls end here without a lock, since nothing has failed and nothing has changed.
         if self._record is record and not record.failures and type(result) in self._plain:
             return result
-        self._settle(None, record, self._judge(result), None, 0.0, None)
+        self._settle(None, record, self._judge(result), result, 0.0, None)
         return result
 
-    def _call_by_permit(self, fn: Callable[..., R], args: tuple[Any, ...], kwargs: dict[str, Any]) -> R:
-        permit = self.admit()
+    async def acall(self, fn: Callable[P, Awaitable[R]], /, *args: P.args, **kwargs: P.kwargs) -> R:
+        """As `call`, for what must be awaited. A call that takes longer than `Policy.timeout` is cancelled at it."""
+        record = self._record
+        if record.state is not _CLOSED or self._slow_path:
+            return await arun(self, functools.partial(fn, *args, **kwargs))  # type: ignore[no-any-return]
         try:
-            result = fn(*args, **kwargs)
-        except BaseException as error:
-            self._settle(permit._ticket, permit._record, self._judge_error(error), error, permit._started, None)
-            raise
-        verdict = NEUTRAL  # stays so if Ctrl-C comes while the classifier runs: the probe's place is given back
-        try:
-            verdict = self._judge(result)
-        finally:
-            self._settle(permit._ticket, permit._record, verdict, None, permit._started, None)
+            result = await fn(*args, **kwargs)
+        except BaseException as error:  # noqa: BLE001 (raised again, or the fallback's)
+            return await awaited(self._end_badly(record, error))  # type: ignore[no-any-return]
+        if self._record is record and not record.failures and type(result) in self._plain:
+            return result
+        self._settle(None, record, self._judge(result), result, 0.0, None)
         return result
+
+    def execute(
+        self,
+        fn: Callable[[], R],
+        *,
+        on_success: Callable[[R], Any] | None = None,
+        on_failure: Callable[[BaseException], Any] | None = None,
+        on_open: Callable[[CircuitOpen], Any] | None = None,
+    ) -> Any:
+        """Run `fn()` and return what the callback for its end returns.
+
+        on_success takes the result, on_failure the error of a call that failed, on_open the refusal. Where one is
+        missing: the result itself, and the circuit's fallback, or the error raised. An error that is no failure of
+        the remote ("not found", a cancellation) is always raised. What a callback raises does not count.
+        """
+        return run(self, fn, on_success, on_failure, on_open)
+
+    async def aexecute(
+        self,
+        fn: Callable[[], Awaitable[R]],
+        *,
+        on_success: Callable[[R], Any] | None = None,
+        on_failure: Callable[[BaseException], Any] | None = None,
+        on_open: Callable[[CircuitOpen], Any] | None = None,
+    ) -> Any:
+        """As `execute`, for what must be awaited; so may be what the callbacks return."""
+        return await arun(self, fn, on_success, on_failure, on_open)
+
+    def _end_badly(self, record: Record, error: BaseException) -> Any:
+        verdict = self._judge_error(error)
+        self._settle(None, record, verdict, error, 0.0, None)
+        if verdict is not FAILURE:
+            raise error
+        return self._fall_back(error)
+
+    def _fall_back(self, error: BaseException) -> Any:
+        if self._fallback is None:
+            raise error
+        return self._fallback(error, self)
 
     def admit(self) -> Permit:
         """A permit for one call, to be settled by hand; raises `CircuitOpen` while there is none."""
@@ -150,73 +187,37 @@ class CircuitBreaker:
         record = self._record
         if record.state is _CLOSED:
             return Permit(self, None, record, started)
-        with self._lock:
-            old, outcome = self._decide(Event.CALL, None)
-            record = outcome.record
-            self._note_transition(old, record, Event.CALL)
-            wait = self._retry_after(record)
-            if outcome.ticket is None:
-                self._teller.note(CallRefused(self.name, wait, record.failures, self._threshold))
-        self._teller.tell()
-        if outcome.ticket is None:
-            raise CircuitOpen(self.name, wait, self._last_error)
-        return Permit(self, outcome.ticket, record, started)
+        return ask(self, started)
 
-    def __call__(self, fn: Callable[P, R]) -> Callable[P, R]:
-        """Decorate a function. Coroutine functions and generators raise `TypeError`: their call does no work."""
-        if _works_later(fn):
-            raise TypeError(f"{fn!r} does its work after it has returned; a CircuitBreaker guards plain functions")
-
-        @functools.wraps(fn)
-        def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
-            # `call` written out: going through it would double what a decorated function pays.
-            record = self._record
-            if record.state is not _CLOSED or self._timeout is not None:
-                return self._call_by_permit(fn, args, kwargs)
-            try:
-                result = fn(*args, **kwargs)
-            except BaseException as error:
-                self._settle(None, record, self._judge_error(error), error, 0.0, None)
-                raise
-            if self._record is record and not record.failures and type(result) in self._plain:
-                return result
-            self._settle(None, record, self._judge(result), None, 0.0, None)
-            return result
-
-        return guarded
+    def __call__(self, fn: F) -> F:
+        """Decorate a function, coroutine function, generator or async generator: see `failover.breaker.guard`."""
+        return cast("F", guard(self, fn))
 
     def __enter__(self) -> None:
         record = self._record
         if record.state is _CLOSED and self._timeout is None:
-            _entered.set((self, None, record, 0.0, _entered.get()))
+            entered.set((self, None, record, 0.0, entered.get()))
         else:
             permit = self.admit()
-            _entered.set((self, permit._ticket, permit._record, permit._started, _entered.get()))
+            entered.set((self, permit._ticket, permit._record, permit._started, entered.get()))
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        block = _entered.get()
-        if block is None or block[0] is not self:
-            block = self._take_from_within(block)
-        _, ticket, record, started, outer = block
-        _entered.set(outer)
+        block = leave(self, gone=isinstance(error, GeneratorExit))
+        if block is None:
+            return
+        _, ticket, record, started, _ = block
         verdict = SUCCESS if error is None else self._judge_error(error)
         self._settle(ticket, record, verdict, error, started, None)
 
-    def _take_from_within(self, innermost: _Block | None) -> _Block:
-        """The innermost block of this circuit, around it all others: two generators may leave theirs in any order."""
-        inside: list[_Block] = []
-        block = innermost
-        while block is not None and block[0] is not self:
-            inside.append(block)
-            block = block[4]
-        if block is None:
-            raise RuntimeError(f"circuit {self.name!r} was not entered in this thread or task")
-        outer = block[4]
-        for other in reversed(inside):
-            outer = (*other[:4], outer)
-        return (*block[:4], outer)
+    async def __aenter__(self) -> None:
+        self.__enter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.__exit__(kind, error, trace)
 
     def subscribe(self, listener: Listener) -> None:
         """Tell `listener` of all that happens from now on, after the listeners that are there already."""
@@ -243,7 +244,9 @@ class CircuitBreaker:
             if event is Event.RESET:
                 self._last_error = None
             self._note_transition(old, outcome.record, event)
-        self._teller.tell()
+            if self._shared is not None:
+                self._shared.ordered(event)
+        self._tell()
 
     # --- what a call's end means ------------------------------------------------------------------------------
 
@@ -268,56 +271,79 @@ class CircuitBreaker:
         ticket: Ticket | None,
         record: Record,
         verdict: Verdict,
-        error: BaseException | None,
+        outcome: object,
         started: float,
         seconds: float | None,
     ) -> None:
+        """A call admitted in `record` has ended after `seconds`, or since `started`, with `outcome`."""
         if self._timeout is not None and verdict is SUCCESS:
             took = self._clock() - started if seconds is None else seconds
             if took > self._timeout:
                 verdict = FAILURE
-                error = TooSlow(f"the answer took {took:.3g} s, over the policy's {self._timeout:.3g} s")
-        if verdict is SUCCESS and self._record is record and record.state is _CLOSED and not record.failures:
+                outcome = TooSlow(f"the answer took {took:.3g} s, over the policy's {self._timeout:.3g} s")
+        calm = self._record is record and record.state is _CLOSED and not record.failures
+        if verdict is SUCCESS and calm and self._window is None:
             return
-        event = _RESULT[verdict]
-        # Under the lock the error's own __str__ must not run.
-        said = describe(error) if verdict is FAILURE and error is not None else ""
+        failure, said, wait = None, "", None
+        if verdict is FAILURE:
+            by_result = FailureReported("the result was classified as a failure")
+            failure = outcome if isinstance(outcome, BaseException) else by_result
+            # Under the lock the error's own code must not run.
+            said, wait = describe(failure), retry_after_of(outcome)
         with self._lock:
-            old, outcome = self._decide(event, ticket or Ticket(record.era))
-            new = outcome.record
+            old, decided = self._decide(_RESULT[verdict], ticket or Ticket(record.era), wait)
+            new = decided.record
             # A late failure leaves the record as it was, and is no failure of this era.
-            if verdict is FAILURE and new is not old:
-                failure = error if error is not None else FailureReported("the result was classified as a failure")
+            if failure is not None and new is not old:
                 self._last_error = failure
                 self._teller.note(CallFailed(self.name, failure, new.failures, self._threshold))
-            self._note_transition(old, new, event, said)
+            self._note_transition(old, new, _RESULT[verdict], said)
+        self._tell()
+
+    def _tell(self) -> None:
+        if self._shared is not None:
+            self._shared.look()
         self._teller.tell()
 
     def _start(self) -> float:
         return self._clock() if self._timeout is not None else 0.0
 
-    def _decide(self, event: Event, ticket: Ticket | None) -> tuple[Record, Outcome]:
+    def _decide(self, event: Event, ticket: Ticket | None, wait: float | None = None) -> tuple[Record, Outcome]:
         """Under the lock: replace the record by what `event` makes of it. Gives the old one and the outcome."""
+        now = self._clock()
+        counted = self._count(event, ticket, now)
+        shared = self._shared is not None and self._shared.asks()
         while True:
             old = self._record
-            outcome = step(old, event, Context(self.policy, self._clock(), self._random, ticket))
+            outcome = step(old, event, Context(self.policy, now, self._random, ticket, counted, wait, shared))
             if self._record is old:  # else this thread was interrupted and has decided something else meanwhile
                 self._record = outcome.record
+                if self._window is not None and outcome.record.era != old.era:
+                    self._window = self._new_window()
                 return old, outcome
+
+    def _new_window(self) -> Window | None:
+        try:
+            return self.policy.trip.window()
+        except Exception as error:  # noqa: BLE001 (as in `_count`)
+            self._teller.note_defect(_ALGORITHM_RAISED, error)
+            return None
+
+    def _count(self, event: Event, ticket: Ticket | None, now: float) -> Counted | None:
+        """What the algorithm's window says with this result in it; None where there is none, or it does not count."""
+        window, record = self._window, self._record
+        if window is None or event not in (Event.SUCCESS, Event.FAILURE) or record.state is not _CLOSED:
+            return None
+        if ticket is None or ticket.era != record.era:
+            return None
+        try:
+            trips = window.add(event is Event.FAILURE, now)
+            return Counted(int(window.failures), bool(trips))
+        except Exception as error:  # noqa: BLE001 (an algorithm of the user's may raise anything)
+            self._teller.note_defect(_ALGORITHM_RAISED, error)
+            return None
 
     def _note_transition(self, old: Record, new: Record, event: Event, said: str = "") -> None:
         if old.state is not new.state:
             why = reason(old, event, new, self.policy, said)
             self._teller.note(Transition(self.name, old.state, new.state, why))
-
-    def _retry_after(self, record: Record) -> float | None:
-        if record.state is not State.OPEN or not math.isfinite(record.retry_at):
-            return None
-        return max(0.0, record.retry_at - self._clock())
-
-
-def _works_later(fn: Callable[..., object]) -> bool:
-    """Whether a call of `fn` returns at once and leaves the work to whoever awaits or iterates what it returns."""
-    kinds = (inspect.iscoroutinefunction, inspect.isgeneratorfunction, inspect.isasyncgenfunction)
-    bodies = (fn,) if isinstance(fn, type) else (fn, getattr(fn, "__call__", fn))  # noqa: B004 (an object's own)
-    return any(is_kind(body) for is_kind in kinds for body in bodies)

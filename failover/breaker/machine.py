@@ -70,12 +70,15 @@ class Record:
     """The whole state of a circuit.
 
     era: grows by one at each transition and each manual order, never shrinks.
-    failures: in a row, counted while closed; stays as it was while open and half-open.
+    failures: counted while closed, in a row or in the algorithm's window; stay as they were while open and half-open.
     opened: how often the circuit has opened in its life. openings: since it was last closed.
     retry_at: while open, the time from which a call may be the probe (inf: not by time).
     refused: calls turned away in this era, where the recovery counts them. isolated: open until RESET.
     probes: while half-open, number and end of lease of each probe under way. issued: the last number given.
     successes: of probes, in this era.
+
+    Where a store is shared, `probes` has those of other processes too, as number 0, and `reserved` the numbers of
+    places that were claimed for this one and that no call has taken yet.
     """
 
     state: State = State.CLOSED
@@ -89,24 +92,45 @@ class Record:
     probes: tuple[tuple[int, float], ...] = ()
     issued: int = 0
     successes: int = 0
+    reserved: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """What an algorithm's window says after a result: its failures, and whether they are too many."""
+
+    failures: int
+    trips: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What a rule may look at beside the record."""
+    """What a rule may look at beside the record.
+
+    counted: where the policy's algorithm has a window, what it says with this result in it. retry_after: for how many
+    seconds the failed remote asks to be left alone, where it does. shared: a probe's place is not free for the taking
+    here, it must be claimed from a store.
+    """
 
     policy: Policy
     now: float
     random: Callable[[], float]
     ticket: Ticket | None = None
+    counted: Counted | None = None
+    retry_after: float | None = None
+    shared: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """The record that replaces the old one and, for CALL, the ticket; None: the call is turned away."""
+    """The record that replaces the old one and, for CALL, the ticket; None: the call is turned away.
+
+    claim: it is time to claim a probe's place, for this call or the next.
+    """
 
     record: Record
     ticket: Ticket | None = None
+    claim: bool = False
 
 
 def step(record: Record, event: Event, context: Context) -> Outcome:
@@ -122,6 +146,11 @@ def step(record: Record, event: Event, context: Context) -> Outcome:
     return rule(record, context)
 
 
+def closed(record: Record) -> Record:
+    """What follows `record` when the circuit closes: all counts anew, but those of its whole life."""
+    return Record(era=record.era + 1, opened=record.opened, issued=record.issued)
+
+
 def _is_late(record: Record, ticket: Ticket | None) -> bool:
     if ticket is None or ticket.era != record.era:
         return True
@@ -132,13 +161,24 @@ def _admit(record: Record, _: Context) -> Outcome:
     return Outcome(record, Ticket(record.era))
 
 
-def _forget_failures(record: Record, _: Context) -> Outcome:
-    return Outcome(replace(record, failures=0) if record.failures else record)
+def _count_success(record: Record, context: Context) -> Outcome:
+    if context.counted is None:
+        return Outcome(replace(record, failures=0) if record.failures else record)
+    return _count(record, context, context.counted)
 
 
 def _count_failure(record: Record, context: Context) -> Outcome:
-    counted = replace(record, failures=record.failures + 1)
-    return _open(counted, context) if counted.failures >= context.policy.trip.threshold else Outcome(counted)
+    failures = record.failures + 1
+    in_a_row = Counted(failures, trips=failures >= context.policy.trip.threshold)
+    counted = context.counted or in_a_row
+    # A new record also where one failure has left the window for this one: by it the failure is known not to be late.
+    return _count(replace(record, failures=counted.failures), context, counted)
+
+
+def _count(record: Record, context: Context, counted: Counted) -> Outcome:
+    same = counted.failures == record.failures
+    now = record if same else replace(record, failures=counted.failures)
+    return _open(now, context) if counted.trips else Outcome(now)
 
 
 def _ignore(record: Record, _: Context) -> Outcome:
@@ -151,20 +191,31 @@ def _refuse_or_probe(record: Record, context: Context) -> Outcome:
         return Outcome(record)
     if isinstance(recovery, AfterCalls):
         if record.refused < recovery.calls:
-            return Outcome(replace(record, refused=record.refused + 1))
+            counted = replace(record, refused=record.refused + 1)
+            # The store is asked one call early, so that the next finds the place claimed.
+            return Outcome(counted, claim=context.shared and counted.refused == recovery.calls)
     elif context.now < record.retry_at:
         return Outcome(record)
+    if context.shared:
+        return Outcome(record, claim=True)
     half_open = replace(record, state=State.HALF_OPEN, era=record.era + 1, refused=0, successes=0, probes=())
     return _probe_if_free(half_open, context)
 
 
 def _probe_if_free(record: Record, context: Context) -> Outcome:
     running = tuple(probe for probe in record.probes if context.now < probe[1])
+    ready = [number for number, _ in running if number in record.reserved]
+    if ready:
+        left = tuple(number for number in record.reserved if number != ready[0])
+        return Outcome(replace(record, reserved=left), Ticket(record.era, ready[0]))
     if len(running) >= context.policy.max_probes:
         return Outcome(record)
+    if context.shared:
+        return Outcome(record, claim=True)
     number = record.issued + 1
     probes = (*running, (number, context.now + context.policy.probe_lease))
-    return Outcome(replace(record, probes=probes, issued=number), Ticket(record.era, number))
+    # None that was reserved is left: it would be ready.
+    return Outcome(replace(record, probes=probes, issued=number, reserved=()), Ticket(record.era, number))
 
 
 def _give_place_back(record: Record, context: Context) -> Outcome:
@@ -182,7 +233,11 @@ def _count_probe(record: Record, context: Context) -> Outcome:
 def _open(record: Record, context: Context) -> Outcome:
     openings = record.openings + 1
     recovery = context.policy.recovery
-    wait = math.inf if isinstance(recovery, AfterCalls) else recovery.duration(openings, context.random)
+    if isinstance(recovery, AfterCalls):
+        wait = math.inf
+    else:
+        asked = min(context.retry_after or 0.0, recovery.maximum)
+        wait = max(recovery.duration(openings, context.random), asked)
     opened = replace(
         record,
         state=State.OPEN,
@@ -194,6 +249,7 @@ def _open(record: Record, context: Context) -> Outcome:
         isolated=False,
         probes=(),
         successes=0,
+        reserved=(),
     )
     return Outcome(opened)
 
@@ -214,7 +270,7 @@ def _isolate(record: Record, context: Context) -> Outcome:
 
 
 def _close(record: Record, _: Context) -> Outcome:
-    return Outcome(Record(era=record.era + 1, opened=record.opened, issued=record.issued))
+    return Outcome(closed(record))
 
 
 _IMPOSSIBLE: Final = None
@@ -223,7 +279,7 @@ _CLOSED, _OPEN, _HALF_OPEN = State.CLOSED, State.OPEN, State.HALF_OPEN
 TABLE: Final[dict[tuple[State, Event], Callable[[Record, Context], Outcome] | None]] = {
     # CLOSED: every call passes; failures are counted, a success forgets them.
     (_CLOSED, Event.CALL): _admit,
-    (_CLOSED, Event.SUCCESS): _forget_failures,
+    (_CLOSED, Event.SUCCESS): _count_success,  # -> OPEN where calls were too few to trip before
     (_CLOSED, Event.FAILURE): _count_failure,  # -> OPEN at the threshold
     (_CLOSED, Event.NEUTRAL): _ignore,
     (_CLOSED, Event.TRIP): _open,  # -> OPEN

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from failover.breaker.failures import FAILURE, NEUTRAL, SUCCESS, is_cancellation
-from failover.breaker.machine import Record, State, Ticket
+from failover.breaker.errors import CircuitOpen
+from failover.breaker.events import CallRefused
+from failover.breaker.failures import FAILURE, NEUTRAL, SUCCESS, Verdict, is_cancellation
+from failover.breaker.machine import Event, Outcome, Record, State, Ticket
+from failover.breaker.snapshots import wait_left
 
 if TYPE_CHECKING:
     from failover.breaker.circuit import CircuitBreaker
@@ -49,21 +52,45 @@ class Permit:
         `seconds` is how long it took, where that is less than the time since `admit`, as with a body that is
         read at leisure. Longer than `Policy.timeout` counts as a failure.
         """
-        self._once()
-        self.breaker._settle(self._ticket, self._record, SUCCESS, None, self._started, seconds)
+        self.settle(SUCCESS, None, seconds)
 
     def failed(self, error: BaseException) -> None:
         """The remote did not do its work. A cancellation is taken as `released`."""
-        self._once()
-        verdict = NEUTRAL if is_cancellation(error) else FAILURE
-        self.breaker._settle(self._ticket, self._record, verdict, error, self._started, None)
+        self.settle(NEUTRAL if is_cancellation(error) else FAILURE, error)
 
     def released(self) -> None:
         """The call says nothing about the remote: it was not made, or was given up."""
-        self._once()
-        self.breaker._settle(self._ticket, self._record, NEUTRAL, None, self._started, None)
+        self.settle(NEUTRAL)
 
-    def _once(self) -> None:
+    def settle(self, verdict: Verdict, outcome: object = None, seconds: float | None = None) -> None:
+        """What the three above do. `outcome`: what the call raised or returned, for the log and its Retry-After."""
         if self._settled:
             raise RuntimeError(f"this permit of circuit {self.breaker.name!r} has been settled before")
         self._settled = True
+        self.breaker._settle(self._ticket, self._record, verdict, outcome, self._started, seconds)
+
+
+def ask(circuit: CircuitBreaker, started: float) -> Permit:
+    """A permit of a circuit that is not closed, where there is one; else raises `CircuitOpen`."""
+    outcome, wait, undecided = _decide(circuit)
+    if outcome.claim and circuit._shared is not None:
+        circuit._shared.claim()
+        if undecided:  # a store without I/O has answered already
+            outcome, wait, _ = _decide(circuit, last=True)
+    circuit._tell()
+    if outcome.ticket is None:
+        raise CircuitOpen(circuit.name, wait, circuit._last_error)
+    return Permit(circuit, outcome.ticket, outcome.record, started)
+
+
+def _decide(circuit: CircuitBreaker, *, last: bool = False) -> tuple[Outcome, float | None, bool]:
+    """The outcome, the seconds left until a probe is due, and whether to ask again after a claim."""
+    with circuit._lock:
+        old, outcome = circuit._decide(Event.CALL, None)
+        record = outcome.record
+        circuit._note_transition(old, record, Event.CALL)
+        wait = wait_left(circuit, record)
+        undecided = outcome.claim and record is old and not last
+        if outcome.ticket is None and not undecided:
+            circuit._teller.note(CallRefused(circuit.name, wait, record.failures, circuit._threshold))
+    return outcome, wait, undecided

@@ -2,49 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
-from failover.breaker import failures
+from failover.breaker import checks, failures
+from failover.breaker.trips import ConsecutiveFailures, Trip
 
-# Compared with, unlike math.isfinite, an integer of any size.
-_LARGEST = sys.float_info.max
-
-
-def _count(field: str, value: object) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise ValueError(f"{field} must be an integer from 1, not {value!r}")
-
-
-def _number(field: str, value: object) -> None:
-    if not isinstance(value, (int, float)) or isinstance(value, bool):
-        raise ValueError(f"{field} must be a number, not {value!r}")  # noqa: TRY004 (contract)
-
-
-def _seconds(field: str, value: float) -> None:
-    _number(field, value)
-    if not 0 < value <= _LARGEST:
-        raise ValueError(f"{field} must be finite and above 0 seconds, not {value!r}")
-
-
-def _share(field: str, value: float) -> None:
-    _number(field, value)
-    if not 0 <= value <= 1:
-        raise ValueError(f"{field} must lie in 0 to 1, not {value!r}")
-
-
-@dataclass(frozen=True, slots=True)
-class ConsecutiveFailures:
-    """Trip at the `threshold`-th failure in a row; a success in between starts the count anew.
-
-    `threshold` is an integer from 1, else `ValueError`.
-    """
-
-    threshold: int = 5
-
-    def __post_init__(self) -> None:
-        _count("threshold", self.threshold)
+Fallback = Callable[[BaseException, Any], Any]
+"""Takes the error and the circuit, gives what the caller gets instead; may be a coroutine function for async calls."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,12 +31,12 @@ class Cooldown:
     jitter: float = 0.0
 
     def __post_init__(self) -> None:
-        _seconds("seconds", self.seconds)
-        _seconds("maximum", self.maximum)
-        _number("factor", self.factor)
-        if not 1 <= self.factor <= _LARGEST:
+        checks.seconds("seconds", self.seconds)
+        checks.seconds("maximum", self.maximum)
+        checks.number("factor", self.factor)
+        if not 1 <= self.factor <= checks.LARGEST:
             raise ValueError(f"factor must be a finite number from 1, not {self.factor!r}")
-        _share("jitter", self.jitter)
+        checks.share("jitter", self.jitter)
 
     def duration(self, openings: int, random: Callable[[], float]) -> float:
         """The length in seconds of the cooldown after the `openings`-th opening (from 1) without a closing."""
@@ -93,40 +59,46 @@ class AfterCalls:
     calls: int = 20
 
     def __post_init__(self) -> None:
-        _count("calls", self.calls)
+        checks.count("calls", self.calls)
 
 
 @dataclass(frozen=True, slots=True)
 class Policy:
     """All that a circuit is told about its remote.
 
-    trip: what opens the circuit. recovery: what lets a probe through again.
+    trip: what opens the circuit: `ConsecutiveFailures`, `FailureRate`, or one's own (see `failover.breaker.trips`).
+    recovery: what lets a probe through again. The Retry-After of the failure that opens the circuit lengthens a
+    `Cooldown`, up to its `maximum`.
     timeout: seconds, or None; a call that takes longer is a failure, even where its result is used.
     max_probes: calls in flight at most while half-open. successes_to_close: probes that must succeed.
     probe_lease: seconds after which a probe that never came back gives up its place.
     classify: takes what a call raised or returned, gives SUCCESS, FAILURE or NEUTRAL of
     `failover.breaker.failures`; never asked about cancellation, which is always neutral.
+    fallback: see `CircuitBreaker`, whose own goes first.
 
     `ValueError` naming the field: counts are integers from 1, seconds finite and above 0.
     """
 
-    trip: ConsecutiveFailures = ConsecutiveFailures()
+    trip: Trip = ConsecutiveFailures()  # noqa: RUF009 (frozen)
     recovery: Cooldown | AfterCalls = Cooldown()
     timeout: float | None = None
     max_probes: int = 1
     successes_to_close: int = 1
     probe_lease: float = 30.0
     classify: failures.Classifier = failures.classify
+    fallback: Fallback | None = None
 
     def __post_init__(self) -> None:
-        if not isinstance(self.trip, ConsecutiveFailures):
-            raise ValueError(f"trip must be a ConsecutiveFailures, not {self.trip!r}")  # noqa: TRY004 (contract)
+        if isinstance(self.trip, type) or not (hasattr(self.trip, "threshold") and hasattr(self.trip, "window")):
+            raise ValueError(f"trip must have a threshold and a window(), which {self.trip!r} has not")
+        checks.count("trip.threshold", self.trip.threshold)
         if not isinstance(self.recovery, (Cooldown, AfterCalls)):
             raise ValueError(f"recovery must be a Cooldown or AfterCalls, not {self.recovery!r}")  # noqa: TRY004
         if self.timeout is not None:
-            _seconds("timeout", self.timeout)
-        _count("max_probes", self.max_probes)
-        _count("successes_to_close", self.successes_to_close)
-        _seconds("probe_lease", self.probe_lease)
+            checks.seconds("timeout", self.timeout)
+        checks.count("max_probes", self.max_probes)
+        checks.count("successes_to_close", self.successes_to_close)
+        checks.seconds("probe_lease", self.probe_lease)
         if not callable(self.classify):
-            raise ValueError(f"classify must be callable, not {self.classify!r}")  # noqa: TRY004
+            raise ValueError(f"classify must be callable, not {self.classify!r}")  # noqa: TRY004 (contract)
+        checks.optional_callable("fallback", self.fallback)

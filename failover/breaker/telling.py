@@ -13,6 +13,7 @@ from failover.breaker.errors import describe
 from failover.breaker.events import BreakerEvent, CallFailed, Listener, Transition
 from failover.breaker.machine import Event, Record, State
 from failover.breaker.policy import AfterCalls, Policy
+from failover.breaker.trips import ConsecutiveFailures
 
 logger = logging.getLogger("failover.breaker")
 # Without it Python prints a library's warnings on stderr when the program has set up no logging.
@@ -25,7 +26,7 @@ class Teller:
     def __init__(self, name: str, listeners: Iterable[Listener]) -> None:
         self._name = json.dumps(name)
         self._listeners = tuple(listeners)
-        self._untold: deque[BreakerEvent] = deque()
+        self._untold: deque[BreakerEvent | tuple[str, Exception]] = deque()
         self._telling = threading.Lock()
 
     def subscribe(self, listener: Listener) -> None:
@@ -35,6 +36,10 @@ class Teller:
     def note(self, event: BreakerEvent) -> None:
         """Under the circuit's lock: something to tell."""
         self._untold.append(event)
+
+    def note_defect(self, what: str, error: Exception) -> None:
+        """Under the circuit's lock: as `log_defect`, later, since what handles the log is the user's code too."""
+        self._untold.append((what, error))
 
     def tell(self) -> None:
         """Tell what is untold, one thread at a time and none waiting.
@@ -48,6 +53,9 @@ class Teller:
             try:
                 while self._untold:
                     event = self._untold.popleft()
+                    if isinstance(event, tuple):
+                        self.log_defect(*event)
+                        continue
                     self._log(event)
                     for listener in self._listeners:
                         self._tell_one(listener, event)
@@ -69,6 +77,8 @@ class Teller:
         logger.error("%s: %s\n%s", what % self._name, describe(error), where)
 
     def _log(self, event: BreakerEvent) -> None:
+        if not _is_heard():
+            return
         if isinstance(event, Transition):
             level = logging.ERROR if event.new is State.OPEN else logging.INFO
             logger.log(level, "circuit %s: %s -> %s: %s", self._name, event.old.value, event.new.value, event.reason)
@@ -80,14 +90,25 @@ class Teller:
             logger.warning(text, self._name, event.failures, event.threshold)
 
 
+def _is_heard() -> bool:
+    """Whether anybody handles the log: a record that nobody reads is half of what a refused call costs."""
+    at: logging.Logger | None = logger
+    while at is not None:
+        if any(type(handler) is not logging.NullHandler for handler in at.handlers):
+            return True
+        at = at.parent if at.propagate else None
+    return False
+
+
 def reason(old: Record, event: Event, new: Record, policy: Policy, said: str) -> str:
     """Why the circuit went from one state to the other, in plain words. `said`: what the failure said, or nothing."""
     cause = f": {said}" if said else ""
     if event is Event.FAILURE:
         if old.state is State.HALF_OPEN:
             return f"the probe failed{cause}"
-        times = "1 failure" if new.failures == 1 else f"{new.failures} failures in a row, the last"
-        return f"{times}{cause}"
+        return f"{_failures(new, policy)}{', the last' if new.failures > 1 else ''}{cause}"
+    if event is Event.SUCCESS and old.state is State.CLOSED:
+        return _failures(new, policy)
     if event is Event.SUCCESS:
         return (
             "the probe succeeded" if policy.successes_to_close == 1 else f"{policy.successes_to_close} probes succeeded"
@@ -99,3 +120,10 @@ def reason(old: Record, event: Event, new: Record, policy: Policy, said: str) ->
             return f"{turned_away} turned away; the next is the probe"
         return "the cooldown is over; the next call is the probe"
     return {Event.TRIP: "tripped by hand", Event.RESET: "reset by hand", Event.ISOLATE: "isolated by hand"}[event]
+
+
+def _failures(record: Record, policy: Policy) -> str:
+    if record.failures == 1:
+        return "1 failure"
+    where = "in a row" if isinstance(policy.trip, ConsecutiveFailures) else "among the last calls"
+    return f"{record.failures} failures {where}"

@@ -350,20 +350,19 @@ async def async_generator() -> AsyncIterator[int]:
 
 
 @pytest.mark.parametrize(
-    "fn",
+    ("fn", "kind"),
     [
-        coroutine,
-        generator,
-        async_generator,
-        functools.partial(coroutine),
-        AwaitedObject(),
-        functools.partial(generator),
+        (coroutine, inspect.iscoroutinefunction),
+        (generator, inspect.isgeneratorfunction),
+        (async_generator, inspect.isasyncgenfunction),
+        (functools.partial(coroutine), inspect.iscoroutinefunction),
+        (AwaitedObject(), inspect.iscoroutinefunction),
+        (functools.partial(generator), inspect.isgeneratorfunction),
     ],
     ids=["coroutine", "generator", "async-generator", "partial", "object", "partial-generator"],
 )
-def test_a_function_that_works_later_is_not_decorated(fn: Callable[..., object]) -> None:
-    with pytest.raises(TypeError, match="after it has returned"):
-        CircuitBreaker("b")(fn)
+def test_a_decorated_function_stays_of_its_kind(fn: Callable[..., object], kind: Callable[[object], bool]) -> None:
+    assert kind(CircuitBreaker("b")(fn))
 
 
 def test_classes_and_callable_objects_are_decorated() -> None:

@@ -21,6 +21,7 @@ from failover.breaker import (
     CircuitOpen,
     ConsecutiveFailures,
     Cooldown,
+    FailureRate,
     Permit,
     Policy,
     Transition,
@@ -30,6 +31,14 @@ from failover.breaker import (
 
 class SaysNothingError(Exception):
     """One that the test's classifier calls neutral."""
+
+
+class BusyError(OSError):
+    """A failure that may ask to be left alone."""
+
+    def __init__(self, retry_after: int | None) -> None:
+        super().__init__("busy")
+        self.retry_after = retry_after
 
 
 def classify(outcome: object) -> Verdict:
@@ -44,7 +53,18 @@ def classify(outcome: object) -> Verdict:
 
 
 @dataclass
+class Rate:
+    percent: int
+    calls: int
+    minimum: int
+
+    def is_too_many(self, failures: int, calls: int) -> bool:
+        return failures > 0 and calls >= self.minimum and 100 * failures >= self.percent * calls
+
+
+@dataclass
 class Rules:
+    rate: Rate | None  # None: failures in a row
     threshold: int
     cooldown: int | None  # None: after `calls` calls
     factor: int
@@ -58,7 +78,7 @@ class Rules:
     def policy(self) -> Policy:
         wait = Cooldown(self.cooldown, self.factor, self.maximum) if self.cooldown else AfterCalls(self.calls)
         return Policy(
-            trip=ConsecutiveFailures(self.threshold),
+            trip=self.trip(),
             recovery=wait,
             timeout=self.timeout,
             max_probes=self.max_probes,
@@ -66,6 +86,18 @@ class Rules:
             probe_lease=self.lease,
             classify=classify,
         )
+
+    def trip(self) -> ConsecutiveFailures | FailureRate:
+        if self.rate is None:
+            return ConsecutiveFailures(self.threshold)
+        return FailureRate(self.rate.percent / 100, calls=self.rate.calls, minimum=self.rate.minimum)
+
+    def fewest(self) -> int:
+        """Failures that can trip."""
+        rate = self.rate
+        if rate is None:
+            return self.threshold
+        return next(failures for failures in range(100) if rate.is_too_many(failures, rate.minimum))
 
 
 @dataclass(eq=False)
@@ -85,7 +117,9 @@ class Model:
     now: int = 1000
     state: str = "closed"
     era: object = field(default_factory=object)
-    in_a_row: int = 0
+    failures: int = 0
+    results: list[bool] = field(default_factory=list)  # of this era: True for a failure
+    asked: int = 0  # by the failure that opened the circuit
     times_opened: int = 0
     failed_recoveries: int = 0
     opened_at: int = 0
@@ -103,7 +137,7 @@ class Model:
         length = self.rules.cooldown
         for _ in range(self.failed_recoveries):
             length = min(length * self.rules.factor, max(self.rules.maximum, self.rules.cooldown))
-        return length
+        return max(length, min(self.asked, self.rules.maximum))
 
     def left(self) -> int | None:
         wait = self.wait()
@@ -132,7 +166,7 @@ class Model:
                 self.probes = [*alive, call]  # those whose lease is over have given up their place
                 return call
         self.turned_away += 1
-        self.told.append(("refused", self.left(), self.in_a_row))
+        self.told.append(("refused", self.left(), self.failures))
         return None
 
     def _time_for_a_probe(self) -> bool:
@@ -142,7 +176,7 @@ class Model:
             return self.turned_away >= self.rules.calls
         return self.left() == 0
 
-    def come_back(self, call: Held, verdict: str, took: int | None = None) -> None:
+    def come_back(self, call: Held, verdict: str, took: int | None = None, asked: int | None = None) -> None:
         seconds = self.now - call.began if took is None else took
         if verdict == "success" and self.rules.timeout is not None and seconds > self.rules.timeout:
             verdict = "failure"
@@ -150,27 +184,35 @@ class Model:
             return
         if call.probe:
             self.probes.remove(call)
+        if verdict == "neutral":
+            return
+        too_many = not call.probe and self._count(verdict == "failure")
         if verdict == "failure":
-            if not call.probe:
-                self.in_a_row += 1
-            self.told.append(("failed", self.in_a_row))
-            if call.probe or self.in_a_row >= self.rules.threshold:
-                self.open()
-        elif verdict == "success":
-            if call.probe:
-                self.good_probes += 1
-                if self.good_probes >= self.rules.successes_to_close:
-                    self.close()
-            else:
-                self.in_a_row = 0
+            self.told.append(("failed", self.failures))
+        elif call.probe:
+            self.good_probes += 1
+            if self.good_probes >= self.rules.successes_to_close:
+                self.close()
+        if too_many or (call.probe and verdict == "failure"):
+            self.open(asked or 0)
+
+    def _count(self, failed: bool) -> bool:
+        """Whether the results are too bad now."""
+        self.results.append(failed)
+        if self.rules.rate is None:
+            self.failures = self.failures + 1 if failed else 0
+            return self.failures >= self.rules.threshold
+        last = self.results[-self.rules.rate.calls :]
+        self.failures = sum(last)
+        return self.rules.rate.is_too_many(self.failures, len(last))
 
     # --- changes ---
 
-    def open(self) -> None:
+    def open(self, asked: int = 0) -> None:
         self.failed_recoveries = 0 if self.state == "closed" else self.failed_recoveries + 1
         self.times_opened += 1
         self._become("open")
-        self._start_waiting()
+        self._start_waiting(asked)
 
     def trip(self) -> None:
         if self.isolated:
@@ -188,11 +230,13 @@ class Model:
         self.turned_away = 0
 
     def close(self) -> None:
-        self.in_a_row = 0
+        self.failures = 0
+        self.results = []
         self.isolated = False
         self._become("closed")
 
-    def _start_waiting(self) -> None:
+    def _start_waiting(self, asked: int = 0) -> None:
+        self.asked = asked
         self.opened_at = self.now
         self.turned_away = 0
         self.probes = []
@@ -233,6 +277,15 @@ class CircuitAgainstModel(RuleBasedStateMachine):
     @initialize(
         rules=st.builds(
             Rules,
+            rate=st.none()
+            | st.integers(1, 6).flatmap(
+                lambda calls: st.builds(
+                    Rate,
+                    percent=st.sampled_from([0, 7, 25, 50, 100]),
+                    calls=st.just(calls),
+                    minimum=st.integers(1, calls),
+                )
+            ),
             threshold=st.integers(1, 3),
             cooldown=st.sampled_from([None, 4, 10]),
             factor=st.sampled_from([1, 2, 3]),
@@ -304,8 +357,9 @@ class CircuitAgainstModel(RuleBasedStateMachine):
             permit.succeeded(seconds)
             self.model.come_back(call, "success", seconds)
         elif how == "failure":
-            permit.failed(OSError("down"))
-            self.model.come_back(call, "failure")
+            asked = data.draw(st.sampled_from([None, None, 1, 6, 100]))
+            permit.failed(BusyError(asked))
+            self.model.come_back(call, "failure", asked=asked)
         elif how == "released":
             permit.released()
             self.model.come_back(call, "neutral")
@@ -402,8 +456,8 @@ class CircuitAgainstModel(RuleBasedStateMachine):
         expected = {
             "name": "modelled",
             "state": model.state,
-            "failures": model.in_a_row,
-            "threshold": model.rules.threshold,
+            "failures": model.failures,
+            "threshold": model.rules.fewest(),
             "retry_after": model.left(),
             "calls_left": model.rules.calls - model.turned_away if counts else None,
             "isolated": model.isolated,

@@ -32,6 +32,7 @@ NONSENSE: list[tuple[Callable[..., Any], str, list[Any]]] = [
     (Policy, "trip", [None, 5, ConsecutiveFailures, Cooldown()]),
     (Policy, "recovery", [None, 30.0, Cooldown, ConsecutiveFailures()]),
     (Policy, "classify", [None, 5, "failure"]),
+    (Policy, "fallback", [5, "nothing"]),
 ]
 
 SENSE: list[tuple[Callable[..., Any], str, list[Any]]] = [

@@ -1,0 +1,117 @@
+"""Breakers: one circuit per remote URI, made when it is first asked for; policy by longest URI prefix."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+from weakref import WeakValueDictionary
+
+from failover.breaker import checks
+from failover.breaker.circuit import CircuitBreaker
+from failover.breaker.events import Listener
+from failover.breaker.machine import State
+from failover.breaker.policy import Fallback, Policy
+from failover.breaker.uris import itself_and_above, normal
+
+if TYPE_CHECKING:
+    from failover.breaker.stores import Store
+
+_SWEEP = 4  # idle circuits looked at in one look-up at most
+
+
+class Breakers:
+    """The circuits of a program, by the URI of what they guard.
+
+    policy: for every URI without one of its own. store: where a fleet agrees, see `failover.breaker.stores`.
+    fallback: for every circuit whose policy has none. listeners: told of every circuit's events.
+    max_idle: seconds, or None; a closed circuit that was not asked for in so long is dropped, so that memory is
+    bounded. Tripped ones never are, and one that is still used elsewhere comes back as the same object.
+
+    Any number of threads. URIs are compared by `failover.breaker.uris.normal`: host case, default ports, users,
+    passwords, queries and a last slash make no difference, and none of them reaches a circuit's name.
+    """
+
+    def __init__(
+        self,
+        policy: Policy = Policy(),  # noqa: B008 (frozen)
+        *,
+        store: Store | None = None,
+        fallback: Fallback | None = None,
+        listeners: Iterable[Listener] = (),
+        max_idle: float | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        checks.optional_callable("fallback", fallback)
+        if max_idle is not None:
+            checks.seconds("max_idle", max_idle)
+        self._default = policy
+        self._store = store
+        self._fallback = fallback
+        self._listeners = tuple(listeners)
+        self._max_idle = max_idle
+        self._clock = clock
+        self._lock = threading.RLock()
+        self._policies: dict[str, Policy] = {}
+        self._circuits: OrderedDict[str, CircuitBreaker] = OrderedDict()
+        self._asked: dict[str, float] = {}
+        self._dropped: WeakValueDictionary[str, CircuitBreaker] = WeakValueDictionary()
+
+    def __len__(self) -> int:
+        return len(self._circuits)
+
+    def policy(self, uri: str, policy: Policy) -> None:
+        """From now on circuits made for `uri` and all below it have `policy`, unless a longer prefix has another.
+
+        Circuits that exist keep theirs. `ValueError` for a URI that is none.
+        """
+        with self._lock:
+            self._policies[normal(uri)] = policy
+
+    def on(self, uri: str) -> CircuitBreaker:
+        """The circuit for `uri`. `ValueError` for a URI that is none."""
+        found = self._circuits.get(uri)
+        if found is not None and self._max_idle is None:
+            return found
+        name = uri if found is not None else normal(uri)
+        if self._max_idle is None and (found := self._circuits.get(name)) is not None:
+            return found
+        with self._lock:
+            circuit = self._circuits.get(name)
+            if circuit is None:
+                circuit = self._circuits[name] = self._dropped.get(name) or self._make(name)
+            if self._max_idle is not None:
+                self._asked[name] = self._clock()
+                self._circuits.move_to_end(name)
+                self._drop_idle(self._max_idle)
+            return circuit
+
+    def snapshot(self) -> dict[str, dict[str, Any]]:
+        """Each circuit's snapshot by its name: JSON as it stands."""
+        with self._lock:
+            circuits = list(self._circuits.items())
+        return {name: circuit.snapshot() for name, circuit in circuits}
+
+    def _make(self, name: str) -> CircuitBreaker:
+        found = (self._policies[each] for each in itself_and_above(name) if each in self._policies)
+        policy = next(found, self._default)
+        fallback = None if policy.fallback is not None else self._fallback
+        return CircuitBreaker(
+            name, policy, clock=self._clock, listeners=self._listeners, fallback=fallback, store=self._store
+        )
+
+    def _drop_idle(self, max_idle: float) -> None:
+        """Look at the few that were not asked for the longest."""
+        now = self._clock()
+        for _ in range(min(_SWEEP, len(self._circuits))):
+            name, circuit = next(iter(self._circuits.items()))
+            if now - self._asked[name] < max_idle:
+                return
+            if circuit.state is State.CLOSED:
+                del self._circuits[name], self._asked[name]
+                self._dropped[name] = circuit
+            else:
+                self._circuits.move_to_end(name)
+                self._asked[name] = now

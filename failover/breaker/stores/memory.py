@@ -1,0 +1,52 @@
+"""memory://: for circuits of one process, and for tests where they stand for many."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable
+
+from failover.breaker.stores.store import Held, check_size
+
+
+class MemoryStore:
+    """A store without I/O. `clock`: seconds that only grow."""
+
+    instant = True
+    refresh = 1.0
+
+    def __init__(self, url: str = "memory://", *, clock: Callable[[], float] = time.monotonic) -> None:
+        self.url = url
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._records: dict[str, tuple[bytes, int, float]] = {}
+        self._writes = 0
+        self._watchers: tuple[Callable[[str | None], None], ...] = ()
+
+    def read(self, names: Iterable[str]) -> dict[str, Held]:
+        with self._lock:
+            now = self._clock()
+            found = ((name, self._records.get(name)) for name in names)
+            return {name: Held(r[0], str(r[1]), max(0.0, now - r[2])) for name, r in found if r is not None}
+
+    def swap(self, name: str, body: bytes, expected: str | None, keep: float | None = None) -> str | None:  # noqa: ARG002 (nothing is forgotten here)
+        check_size(body)
+        with self._lock:
+            held = self._records.get(name)
+            if (None if held is None else str(held[1])) != expected:
+                return None
+            self._writes += 1
+            version = self._writes
+            self._records[name] = (body, version, self._clock())
+        for changed in self._watchers:
+            changed(name)
+        return str(version)
+
+    def watch(self, changed: Callable[[str | None], None]) -> bool:
+        with self._lock:
+            self._watchers = (*self._watchers, changed)
+        return True
+
+    def forget_connections(self) -> None:
+        """A forked child has its own copy of all this, and a lock that no thread of its own can hold."""
+        self._lock = threading.Lock()

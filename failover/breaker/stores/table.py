@@ -1,0 +1,129 @@
+"""table://name: one entity per circuit, swapped by its ETag; all are read in one query."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, Final
+
+from azure.core import MatchConditions
+from azure.core.exceptions import (
+    AzureError,
+    HttpResponseError,
+    ResourceExistsError,
+    ResourceModifiedError,
+    ResourceNotFoundError,
+)
+from azure.data.tables import TableClient, UpdateMode
+
+from failover.breaker.stores.azure import (
+    OPTIONS,
+    bad_connection_string,
+    code_of,
+    connection_string,
+    date_into,
+    store_error,
+)
+from failover.breaker.stores.store import Held, age_by, check_size, key_of
+
+_PARTITION: Final = "circuits"
+_FEW: Final = 2  # up to so many are read one by one: a query of a large table costs more
+
+
+class TableStore:
+    """The table is made at the first write if it is not there. Nothing in it is ever forgotten."""
+
+    instant = False
+    refresh = 1.0
+
+    def __init__(self, table: str) -> None:
+        self.url = f"table://{table}"
+        self._table = table
+        self._connection_string = connection_string("table")
+        self._client = self._connect()
+
+    def _connect(self) -> TableClient:
+        try:
+            return TableClient.from_connection_string(self._connection_string, self._table, **OPTIONS)
+        except (ValueError, AzureError):
+            raise bad_connection_string() from None
+
+    def read(self, names: Iterable[str]) -> dict[str, Held]:
+        wanted = {key_of(name): name for name in names}
+        try:
+            if len(wanted) <= _FEW:
+                found = [(key, self._read(key)) for key in wanted]
+                return {wanted[key]: held for key, held in found if held is not None}
+            return self._read_all(wanted)
+        except ResourceNotFoundError:
+            return {}
+        except AzureError as error:
+            raise store_error(self.url, error) from None
+
+    def _read(self, key: str) -> Held | None:
+        dates: list[str | None] = []
+        try:
+            entity = self._client.get_entity(_PARTITION, key, raw_response_hook=date_into(dates))
+        except ResourceNotFoundError:
+            return None
+        return _held(entity, dates)
+
+    def _read_all(self, wanted: dict[str, str]) -> dict[str, Held]:
+        dates: list[str | None] = []
+        rows = self._client.query_entities(f"PartitionKey eq '{_PARTITION}'", raw_response_hook=date_into(dates))
+        found: dict[str, Held] = {}
+        for entity in rows:
+            name = wanted.get(str(entity["RowKey"]))
+            if name is not None:
+                found[name] = _held(entity, dates)
+        return found
+
+    def swap(self, name: str, body: bytes, expected: str | None, keep: float | None = None) -> str | None:  # noqa: ARG002 (see the class)
+        check_size(body)
+        try:
+            return self._write(name, body, expected)
+        except ResourceNotFoundError:
+            if expected is not None:
+                return None  # a new one misses only where it would be put
+        except AzureError as error:
+            raise store_error(self.url, error) from None
+        try:
+            self._make_table()
+            return self._write(name, body, expected)
+        except AzureError as error:
+            raise store_error(self.url, error) from None
+
+    def _write(self, name: str, body: bytes, expected: str | None) -> str | None:
+        entity: dict[str, Any] = {"PartitionKey": _PARTITION, "RowKey": key_of(name), "record": body}
+        try:
+            if expected is None:
+                done = self._client.create_entity(entity)
+            else:
+                unchanged = MatchConditions.IfNotModified
+                done = self._client.update_entity(
+                    entity, mode=UpdateMode.REPLACE, etag=expected, match_condition=unchanged
+                )
+        except (ResourceExistsError, ResourceModifiedError):
+            return None
+        return str(done["etag"])
+
+    def _make_table(self) -> None:
+        try:
+            self._client.create_table()
+        except HttpResponseError as error:
+            if code_of(error) != "TableAlreadyExists":
+                raise
+
+    def watch(self, changed: Callable[[str | None], None]) -> bool:  # noqa: ARG002 (an account pushes nothing)
+        return False
+
+    def forget_connections(self) -> None:
+        self._client = self._connect()
+
+
+def _held(entity: Any, dates: list[str | None]) -> Held:
+    body = entity.get("record")
+    return Held(
+        body if isinstance(body, bytes) else b"",
+        str(entity.metadata["etag"]),
+        age_by(dates[-1] if dates else None, entity.metadata.get("timestamp")),
+    )
