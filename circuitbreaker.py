@@ -36,7 +36,7 @@ from failover.storage.account import CONNECTION_STRING, Account, BadSettings, fi
 from failover.storage.certificates import trusting
 from failover.storage.client import connect, make_transport
 from failover.storage.faults import Fault, FaultTransport
-from failover.storage.settings import read_settings, replica_wait
+from failover.storage.settings import Store, read_settings, replica_wait, state_store
 from failover.storage.standin import StandIn
 
 VERSION: Final = "0.1.0"
@@ -139,6 +139,7 @@ def main(
         float | None,
         _option("SECONDS", "How far the stand-in's secondary lags.", callback=_from_zero, show_default="1.0"),
     ] = None,
+    state: Annotated[str, _option("URL", "Where circuits agree: redis://, blob://, table://.")] = "memory://",
     plain: Annotated[
         bool | None,
         typer.Option("--plain/--live", help="Lines or a screen.", show_default="live on a terminal, else plain"),
@@ -178,7 +179,8 @@ def main(
         )
         lag = 1.0 if replication_lag is None else replication_lag
         with _signals_end_it():
-            code = int(_run(plan, account, live=live, lag=lag, log=log, ca_bundle=ca_bundle))
+            store = state_store(state, settings)
+            code = int(_run(plan, account, store, live=live, lag=lag, log=log, ca_bundle=ca_bundle))
     except BadSettings as problem:
         with contextlib.suppress(OSError, AttributeError):  # stderr may be closed
             sys.stderr.write(f"circuitbreaker.py: {clean(str(problem), longest=2000)}\n")
@@ -199,7 +201,14 @@ def _check_fit(account: Account | None, fault: Fault, lag: float | None, *, live
 
 
 def _run(
-    plan: Plan, account: Account | None, *, live: bool, lag: float, log: Path | None, ca_bundle: Path | None
+    plan: Plan,
+    account: Account | None,
+    store: Store | None,
+    *,
+    live: bool,
+    lag: float,
+    log: Path | None,
+    ca_bundle: Path | None,
 ) -> Exit:
     """One run from the first socket to the last: everything that must be given back is given back here."""
     with contextlib.ExitStack() as stack:
@@ -221,7 +230,7 @@ def _run(
         )
         stack.enter_context(faults)
         sinks = Sinks()
-        demo = Demo(plan, account, faults, sinks, attended=_is_terminal(sys.stdin))
+        demo = Demo(plan, account, faults, sinks, attended=_is_terminal(sys.stdin), store=store)
         sinks.nobody_left = demo.quit
         if log is not None:
             sinks.keep("The log", stack.enter_context(_log_file(log)))

@@ -15,7 +15,8 @@ from azure.core.exceptions import AzureError, ResourceNotFoundError, ServiceRequ
 from azure.storage.blob import BlobClient, BlobServiceClient
 
 from failover import events as ev
-from failover.breaker import Transition
+from failover.breaker import CircuitBreaker, Transition
+from failover.breaker.stores import Store
 from failover.plan import Plan
 from failover.storage.account import Account, BadSettings
 from failover.storage.causes import FAILURE_STATUSES, is_endpoint_failure
@@ -36,11 +37,19 @@ _TICK: Final = 0.2  # seconds that a wait lasts at most before it looks up: Wind
 class Demo:
     """One run. `emit` takes each event, from this thread and from the one that looks at the secondary.
 
-    It is also what keys control: `pause`, `resume`, `toggle_fault` and `quit` may be called from any thread.
+    `store`: where the circuits agree with those of other processes, or None. It is also what keys control: `pause`,
+    `resume`, `toggle_fault` and `quit` may be called from any thread.
     """
 
     def __init__(
-        self, plan: Plan, account: Account, faults: FaultTransport, emit: Callable[[ev.Event], None], *, attended: bool
+        self,
+        plan: Plan,
+        account: Account,
+        faults: FaultTransport,
+        emit: Callable[[ev.Event], None],
+        *,
+        attended: bool,
+        store: Store | None = None,
     ) -> None:
         self._plan = plan
         self._account = account
@@ -58,8 +67,13 @@ class Demo:
         self._n = 0
         self._seen: list[GeoEvent] = []
         self._counts = {ev.PRIMARY: 0, ev.SECONDARY: 0, None: 0}
-        attempts = {"primary_attempts": None, "attempt_timeout": plan.timeout}
-        self.policy = GeoFailover(policy=plan.policy(), listeners=[self._hear], **attempts)  # type: ignore[arg-type]
+        # In a store, circuits of one name are one: this account's, or all stand-ins'.
+        base = "stand-in://" if account.stand_in else account.primary
+        self._endpoints = {f"{base}#{each}": each for each in (ev.PRIMARY, ev.SECONDARY)}
+        primary, secondary = (CircuitBreaker(name, plan.policy(), store=store) for name in self._endpoints)
+        self.policy = GeoFailover(
+            primary, secondary, primary_attempts=None, attempt_timeout=plan.timeout, listeners=[self._hear]
+        )
         # The preparations must not count as reads: they have circuits of their own.
         self.setup_policy = GeoFailover(attempt_timeout=max(plan.timeout, 5.0))
 
@@ -280,7 +294,8 @@ class Demo:
             self._emit(ev.Retried, n=self._n, **about)
         elif isinstance(event, Transition):
             old, new = event.old.value, event.new.value
-            self._emit(ev.Transitioned, n=self._n, circuit=event.name, old=old, new=new, reason=event.reason)
+            circuit = self._endpoints[event.name]
+            self._emit(ev.Transitioned, n=self._n, circuit=circuit, old=old, new=new, reason=event.reason)
             if new == ev.OPEN:
                 self._look.set()
 

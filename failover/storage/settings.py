@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
@@ -11,9 +12,13 @@ from typing import Final
 from dotenv import dotenv_values
 from dotenv.parser import parse_stream
 
+from failover.breaker.stores import Store, open_store
 from failover.storage.account import BadSettings
 
+__all__ = ["REPLICA_WAIT", "STATE", "Store", "read_settings", "replica_wait", "state_store"]
+
 REPLICA_WAIT: Final = "FAILOVER_REPLICA_WAIT_SECONDS"
+STATE: Final = "FAILOVER_STATE_CONNECTION_STRING"
 
 
 def read_settings(environment: Mapping[str, str], file: Path) -> dict[str, str | None]:
@@ -49,3 +54,19 @@ def replica_wait(settings: Mapping[str, str | None], default: float) -> float:
     if not (math.isfinite(seconds) and seconds > 0):
         raise BadSettings(f"{REPLICA_WAIT} must be a number of seconds above 0.")
     return seconds
+
+
+def state_store(url: str, settings: Mapping[str, str | None]) -> Store | None:
+    """The store that `--state` names; None for memory://, since nobody else can see that one.
+
+    Raises `BadSettings` where there is none of that kind, or its account or package is missing.
+    """
+    if url == "memory://":
+        return None
+    connection_string = settings.get(STATE)
+    if connection_string:
+        os.environ[STATE] = connection_string  # where `open_store` looks: it may have come from .env
+    try:
+        return open_store(url)
+    except (ValueError, ImportError) as error:
+        raise BadSettings(f"--state: {error}.") from None
