@@ -1,0 +1,97 @@
+"""What must hold of a breaker, tried on each library: `python -m benchmarks.correctness`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+
+from benchmarks import checks
+from benchmarks.driving import LOCKS, WALL
+from benchmarks.machine import about, say, table
+from benchmarks.rivals import LIBRARIES
+from benchmarks.rows import ROWS, judge
+from benchmarks.shape import ROOT, Library, version_of
+
+
+def cell(row: str, library: Library, limit: float) -> tuple[str, str]:
+    """One check of one library, in a process of its own, so that nothing of it can hang or spoil another."""
+    if version_of(library) is None:
+        return "-", "not installed"
+    command = [sys.executable, "-m", "benchmarks.correctness", "--cell", row, library.package]
+    try:
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=limit, check=False)  # noqa: S603 (our own program)
+    except subprocess.TimeoutExpired:
+        return "no", f"no end within {limit:g} s"
+    try:
+        answer, reason = json.loads(done.stdout)
+    except ValueError:
+        return "no", f"ended with {done.returncode}: {(done.stderr.strip().splitlines() or ['nothing'])[-1]}"
+    return answer, reason
+
+
+def one_cell(row: str, package: str) -> None:
+    """The other side of `cell`: prints the answer and ends at once, whatever a library has left running."""
+    warnings.simplefilter("ignore")  # of deprecated calls in the libraries
+    WALL.put_up()
+    if ROWS[row].check is checks.no_lock:
+        LOCKS.put_up()
+    library = next(each for each in LIBRARIES if each.package == package)
+    say(json.dumps(judge(ROWS[row], library)))
+    os._exit(0)
+
+
+def report(rows: list[str], *, verbose: bool, limit: float, workers: int) -> bool:
+    """Print the table; True if each row holds for ours."""
+    places = [(row, library) for row in rows for library in LIBRARIES]
+    with ThreadPoolExecutor(workers) as pool:
+        answers = dict(
+            zip(  # noqa: B905 (of one length by definition)
+                [(row, library.package) for row, library in places],
+                pool.map(lambda place: cell(place[0], place[1], limit), places),
+            )
+        )
+    say(about())
+    say()
+    packages = [library.package for library in LIBRARIES]
+    body = [[ROWS[row].text, *(answers[row, package][0] for package in packages)] for row in rows]
+    totals = [
+        f"{sum(answers[row, package][0] == 'yes' for row in rows)} of {len(rows)}"
+        if any(answers[row, package][0] != "-" for row in rows)
+        else "-"
+        for package in packages
+    ]
+    say(table(["what must hold", *packages], [*body, ["yes", *totals]]))
+    say()
+    say("n/a: cannot be expressed in that library.  -: not installed, so not measured.  Reasons: --verbose")
+    if verbose:
+        say()
+        for row, package in answers:
+            answer, reason = answers[row, package]
+            if reason:
+                say(f"{row:20} {package:17} {answer:4} {reason}")
+    return all(answers[row, packages[0]][0] == "yes" for row in rows)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.correctness", description=__doc__)
+    parser.add_argument("--verbose", action="store_true", help="why a cell is no or n/a")
+    parser.add_argument(
+        "--rows", nargs="+", choices=list(ROWS), default=list(ROWS), metavar="NAME", help=", ".join(ROWS)
+    )
+    parser.add_argument("--limit", type=float, default=20.0, help="seconds for one cell (20)")
+    parser.add_argument("--workers", type=int, default=2, help="cells at once (2)")
+    parser.add_argument("--cell", nargs=2, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.cell:
+        one_cell(*options.cell)
+    holds = report(options.rows, verbose=options.verbose, limit=options.limit, workers=options.workers)
+    return 0 if holds else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,64 @@
+"""The rows of the table: what must hold, in words, and the check that finds out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from benchmarks import checks, generators
+from benchmarks.checks import Bench, Wrong
+from benchmarks.shape import Library, Unsupported
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of the table. `ways`: where it can apply at all."""
+
+    text: str
+    check: Callable[[Bench], None]
+    ways: tuple[str, ...] = ("sync", "async")
+
+
+ROWS: Final = {
+    "side-by-side": Row("no lock is held while calls run", checks.side_by_side),
+    "no-lock": Row("a success takes no lock while nothing has failed", checks.no_lock),
+    "probes": Row("half-open admits its probes alone, the rest are refused at once", checks.probes_only),
+    "late-success": Row("a success from before the trip does not close", checks.late_success),
+    "late-failure-open": Row("a late failure does not lengthen the cooldown", checks.late_failure_open),
+    "late-failure-closed": Row("late failures after recovery do not trip", checks.late_failure_closed),
+    "cancelled": Row("a cancelled call counts neither way", checks.cancelled_closed),
+    "cancelled-probe": Row("a cancelled probe gives its place back, closes nothing", checks.cancelled_probe),
+    "neutral": Row("a neutral error counts neither way", checks.neutral_closed),
+    "neutral-probe": Row("a neutral error does not close a half-open circuit", checks.neutral_probe),
+    "hung-probe": Row("a hung probe does not wedge the circuit", checks.hung_probe),
+    "generator-failure": Row("generator: a failure half-way counts", generators.failure, ("sync",)),
+    "generator-close": Row("generator: an early close is neutral", generators.close, ("sync",)),
+    "generator-return": Row("generator: the return value arrives", generators.return_value, ("sync",)),
+    "agenerator-failure": Row("async generator: a failure half-way counts", generators.failure, ("async",)),
+    "agenerator-close": Row("async generator: an early close is neutral", generators.close, ("async",)),
+    "listener": Row("a listener that raises is logged and changes nothing", checks.bad_listener),
+    "wall": Row("moving the wall clock changes nothing", checks.wall_clock),
+    "clock": Row("time can be injected", checks.injected_clock),
+    "nonsense": Row("nonsense raises ValueError naming the field", checks.nonsense),
+}
+
+
+def judge(row: Row, library: Library) -> tuple[str, str]:
+    """ "yes", "no" or "n/a", and why: yes where each way of using the library that can be asked holds."""
+    answers, reasons = [], []
+    for way in row.ways:
+        try:
+            if way not in library.ways:
+                raise Unsupported(f"it has no {way} calls")  # noqa: TRY301
+            row.check(Bench(library, way))
+        except Unsupported as why:
+            answers.append("n/a")
+            reasons.append(f"{way}: {why}")
+        except Exception as error:  # noqa: BLE001 (contract: an exception inside a check is a no, with its reason)
+            answers.append("no")
+            reasons.append(f"{way}: {error}" if isinstance(error, Wrong) else f"{way}: {error!r}")
+        else:
+            answers.append("yes")
+    answer = "no" if "no" in answers else "yes" if "yes" in answers else "n/a"
+    return answer, "; ".join(reasons)

@@ -1,0 +1,152 @@
+"""The checks of benchmarks/correctness.py say no to a breaker that is wrong, and yes to ours, without any rival."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import sys
+import threading
+import time
+from collections.abc import Callable
+from importlib import metadata
+from typing import Any
+
+import pytest
+
+from benchmarks import driving, shape
+from benchmarks.correctness import cell
+from benchmarks.rivals import Ours
+from benchmarks.rows import ROWS, judge
+from benchmarks.shape import Failure, Guard, Wish
+
+ALONE = {"wall", "no-lock"}  # patch the interpreter before a library is imported
+
+
+class Naive:
+    """All that can be got wrong, save the lock: judges by the last call alone, and by the wall clock."""
+
+    package = module = "naive"
+    ways: tuple[str, ...] = ("sync", "async")
+    fields: dict[str, str] = {"threshold": "threshold", "cooldown": "cooldown"}  # noqa: RUF012 (the protocol's)
+
+    def call(self, wish: Wish) -> Callable[..., Any] | None:
+        return None
+
+    def make(self, wish: Wish, way: str) -> Guard:
+        failures, opened = 0, 0.0
+
+        def clock() -> float:
+            return time.time() + 0.0 * (wish.clock or time.time)()
+
+        def admit() -> None:
+            if failures >= wish.threshold and clock() < opened + wish.cooldown:
+                raise Failure("open")
+
+        def settle(error: BaseException | None) -> None:
+            nonlocal failures, opened
+            failures = 0 if error is None or isinstance(error, shape.Ignored) else failures + 1
+            if wish.listener is not None:
+                wish.listener()
+            opened = clock()
+
+        def guard(fn: Callable[..., Any]) -> Callable[..., Any]:
+            @functools.wraps(fn)
+            def guarded(*args: Any) -> Any:
+                admit()
+                try:
+                    result = fn(*args)
+                except BaseException as error:
+                    settle(error)
+                    raise
+                settle(None)
+                return (each for each in result) if inspect.isgenerator(result) else result
+
+            @functools.wraps(fn)
+            async def aguarded(*args: Any) -> Any:
+                admit()
+                try:
+                    result = await fn(*args)
+                except BaseException as error:
+                    settle(error)
+                    raise
+                settle(None)
+                return result
+
+            return aguarded if inspect.iscoroutinefunction(fn) else guarded
+
+        return guard
+
+
+class Locked(Naive):
+    """Holds its lock while calls run."""
+
+    ways: tuple[str, ...] = ("sync",)
+
+    def make(self, wish: Wish, way: str) -> Guard:
+        lock, naive = threading.Lock(), super().make(wish, way)
+
+        def guard(fn: Callable[..., Any]) -> Callable[..., Any]:
+            @functools.wraps(fn)
+            def guarded(*args: Any) -> Any:
+                with lock:
+                    return naive(fn)(*args)
+
+            return guarded
+
+        return guard
+
+
+@pytest.fixture(autouse=True)
+def _short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(driving, "LIMIT", 0.5)
+
+
+@pytest.mark.parametrize("row", sorted(set(ROWS) - ALONE))
+def test_ours_gets_a_yes(row: str) -> None:
+    assert judge(ROWS[row], Ours()) == ("yes", "")
+
+
+@pytest.mark.parametrize("row", sorted(ALONE))
+def test_ours_gets_a_yes_in_a_process_of_its_own(row: str) -> None:
+    assert cell(row, Ours(), limit=30.0) == ("yes", "")
+
+
+@pytest.mark.parametrize("row", sorted(set(ROWS) - ALONE - {"side-by-side", "hung-probe"}))
+def test_a_wrong_breaker_gets_a_no(row: str) -> None:
+    answer, reason = judge(ROWS[row], Naive())
+    assert answer == "no", reason
+
+
+@pytest.mark.parametrize("row", ["side-by-side", "hung-probe"])
+def test_a_lock_held_too_long_gets_a_no(row: str) -> None:
+    assert judge(ROWS[row], Locked())[0] == "no"
+
+
+def test_what_cannot_be_said_to_a_library_is_neither_yes_nor_no() -> None:
+    class NoClock(Naive):
+        def make(self, wish: Wish, way: str) -> Guard:
+            shape.refuse(wish, "clock")
+            return super().make(wish, way)
+
+    assert judge(ROWS["clock"], NoClock())[0] == "n/a"
+
+
+def test_a_package_that_is_not_installed_is_told_as_such() -> None:
+    assert shape.version_of(Naive()) is None
+    with pytest.raises(metadata.PackageNotFoundError):
+        shape.load(Naive())
+
+
+def test_our_own_file_is_never_taken_for_the_package_of_its_name(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Any
+) -> None:
+    class Namesake(Naive):
+        package, module = "pytest", "circuitbreaker"  # installed, and has no such module
+
+    namesake = tmp_path / "circuitbreaker.py"
+    namesake.write_text("")
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    monkeypatch.delitem(sys.modules, "circuitbreaker", raising=False)
+    with pytest.raises(RuntimeError, match="no file of the package"):
+        shape.load(Namesake())
+    monkeypatch.delitem(sys.modules, "circuitbreaker", raising=False)
