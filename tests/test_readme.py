@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import sqlite3
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,8 @@ LINK = re.compile(r"\]\(([^)#]+)\)")
 
 def fenced(heading: str, number: int = 0) -> str:
     """The fenced blocks below a heading, one of them."""
-    section = re.split(r"^#{2,3} ", README.partition(f"\n## {heading}\n")[2], flags=re.MULTILINE)[0]
+    below = re.split(rf"^##+ {re.escape(heading)}$", README, maxsplit=1, flags=re.MULTILINE)[1]
+    section = re.split(r"^##+ ", below, maxsplit=1, flags=re.MULTILINE)[0]
     return str(re.findall(r"^```\w*\n(.*?)^```", section, re.DOTALL | re.MULTILINE)[number])
 
 
@@ -72,6 +75,27 @@ def test_the_breaker_example_runs_as_it_stands() -> None:
     exec(retried[1] + retried[2], names)  # noqa: S102 (the same lines, now with an open circuit)
     assert names["invoice"] is None
     assert calls == [4711] * 4
+
+
+def test_the_library_example_guards_three_calls_as_it_stands(standin: Any, tmp_path: Path) -> None:
+    file = tmp_path / "orders.db"
+    with sqlite3.connect(file) as database:
+        database.execute("create table orders (number)")
+        database.execute("insert into orders values (4711)")
+
+    def source() -> Iterator[str]:
+        yield "first"
+        raise ConnectionError("the feed broke")
+
+    api = f"{standin.primary_url}?restype=account&comp=properties&sig=none"
+    names: dict[str, Any] = {"api": api, "file": str(file), "source": source}
+    exec(fenced("Guard every remote call"), names)  # noqa: S102 (that is the test)
+    assert names["page"] == b""
+    assert names["orders"] == [(4711,)]
+    with pytest.raises(ConnectionError):
+        list(names["feed"]())
+    failures = {name: each["failures"] for name, each in names["breakers"].snapshot().items()}
+    assert failures == {standin.primary_url: 0, "orders database": 0, "event feed": 1}
 
 
 def test_files_that_are_linked_exist() -> None:
