@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import functools
 import inspect
-import os
 import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator
@@ -17,10 +16,6 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-
-if "CI" not in os.environ:  # there, nothing is left out
-    pytest.importorskip("aiohttp")
-
 from azure.core.pipeline.transport import AioHttpTransport, AsyncHttpTransport, HttpTransport
 from azure.storage.blob.aio import BlobServiceClient, ExponentialRetry
 from azure.storage.queue.aio import QueueServiceClient
