@@ -64,9 +64,10 @@ def forbid_sleep(monkeypatch: pytest.MonkeyPatch) -> None:
     """Fail where the SDK waits a second before it asks again for a body that broke off: it should not notice."""
 
     class NoSleep:  # in the place of the module `time`, for the SDK's downloader alone: other threads may sleep
+        def sleep(self, _seconds: float) -> None:
+            raise AssertionError("the SDK noticed that a body broke off")
+
         def __getattr__(self, name: str) -> Any:
-            if name == "sleep":
-                raise AssertionError("the SDK noticed that a body broke off")
             return getattr(time, name)
 
     monkeypatch.setattr("azure.storage.blob._download.time", NoSleep())
