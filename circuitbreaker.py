@@ -28,7 +28,7 @@ from failover.console.keys import KeyReader, press
 from failover.console.live import LiveScreen
 from failover.console.log import JsonLines
 from failover.console.plain import PlainLines
-from failover.console.sinks import Sinks
+from failover.console.sinks import Sinks, flush_or_forget
 from failover.console.words import clean
 from failover.demo import BLOB, Demo
 from failover.plan import REPLICA_WAIT, Plan
@@ -187,6 +187,7 @@ def main(
         code = Exit.BAD_SETTINGS
     except Ended as ended:
         code = ended.code
+    flush_or_forget()
     raise typer.Exit(code)
 
 

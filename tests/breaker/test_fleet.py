@@ -27,7 +27,7 @@ SIZE = 8
 COOLDOWN = 1.0
 SECONDS = 3.5  # of an outage, beyond the time until all are open
 LEASE = 2.0
-KNOWN_WITHIN = {"redis": 0.1, "blob": 1.5, "table": 1.5}
+KNOWN_WITHIN = {"redis": 1.5, "blob": 1.5, "table": 1.5}
 
 
 class Remote:
