@@ -7,6 +7,7 @@ import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from typing import TextIO
 
 from failover.events import CleanedUp, Event, Noted
 
@@ -49,7 +50,7 @@ class Sinks:
                 self._shower(event)
             except OSError as error:
                 self._shower = None
-                _forget_stdout()
+                _forget(sys.stdout)
                 if not isinstance(error, BrokenPipeError):  # a reader that went away has seen enough
                     _tell_stderr(f"stdout cannot be written: {error.strerror or type(error).__name__}.")
                 self.nobody_left()
@@ -62,11 +63,11 @@ def _tell_stderr(text: str) -> None:
         sys.stderr.write(f"circuitbreaker.py: {text}\n")
 
 
-def _forget_stdout() -> None:
-    """Python flushes stdout once more when it ends, and would complain of the same again."""
+def _forget(stream: TextIO) -> None:
+    """Python flushes stdout and stderr once more when it ends, and would complain of the same again."""
     with suppress(OSError, ValueError):
         nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, sys.stdout.fileno())
+        os.dup2(nowhere, stream.fileno())
         os.close(nowhere)
 
 
@@ -80,7 +81,4 @@ def flush_or_forget() -> None:
             if stream is not None:
                 stream.flush()
         except (OSError, ValueError):
-            with suppress(OSError, ValueError):
-                nowhere = os.open(os.devnull, os.O_WRONLY)
-                os.dup2(nowhere, stream.fileno())
-                os.close(nowhere)
+            _forget(stream)
