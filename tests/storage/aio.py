@@ -10,23 +10,21 @@ import asyncio
 import functools
 import inspect
 import threading
-import time
 from collections.abc import Callable, Coroutine, Iterator
 from types import ModuleType
 from typing import Any
 
 import pytest
 from azure.core.pipeline.transport import AioHttpTransport, AsyncHttpTransport, HttpTransport
-from azure.storage.blob.aio import BlobServiceClient, ExponentialRetry
+from azure.storage.blob import _download
+from azure.storage.blob.aio import BlobServiceClient, ExponentialRetry, _download_async
 from azure.storage.queue.aio import QueueServiceClient
 
-from failover.storage import AsyncGeoFailover
+from failover.storage import AsyncGeoFailover, calls
 from tests.servers import credential
 from tests.storage import raw
 
 __all__ = ["AioHttpTransport", "GeoFailover", "cases_of", "in_a_loop", "in_loop", "run"]
-
-_real_sleep = asyncio.sleep
 
 
 @functools.cache
@@ -162,10 +160,12 @@ def connect(account: Any, policy: Any, **options: Any) -> Any:
     return _Services(BlobServiceClient)(account.primary_url, retry_policy=policy, **options)
 
 
-async def _sleep(seconds: float, result: Any = None) -> Any:
-    if seconds:
-        time.sleep(seconds)  # which a test may have replaced, to see or to forbid it
-    return await _real_sleep(0, result)
+async def _sleep(seconds: float) -> None:
+    vars(calls)["time"].sleep(seconds)  # which a test may have replaced, to see it
+
+
+async def _sdk_sleep(seconds: float) -> None:
+    vars(_download)["time"].sleep(seconds)  # which a test may have replaced, to forbid it
 
 
 async def _transport_sleep(transport: Any, seconds: float) -> None:
@@ -186,5 +186,6 @@ def in_a_loop(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
         if hasattr(request.module.CASES, name):
             monkeypatch.setattr(request.module.CASES, name, value)
     monkeypatch.setattr(raw, "connect", connect)  # for blob_of and container_of
-    monkeypatch.setattr(asyncio, "sleep", _sleep)
+    monkeypatch.setattr(calls, "asyncio", raw.WithSleep(asyncio, _sleep))
+    monkeypatch.setattr(_download_async, "asyncio", raw.WithSleep(asyncio, _sdk_sleep))
     monkeypatch.setattr(AsyncHttpTransport, "sleep", _transport_sleep)

@@ -60,17 +60,34 @@ def container_of(account: Account, policy: GeoFailover, name: str = "demo", **op
     return connect(account, policy, **options).get_container_client(name)
 
 
+class WithSleep:
+    """A module `time` or `asyncio` with another `sleep`, for one module that uses it: other threads go on sleeping."""
+
+    def __init__(self, module: Any, sleep: Callable[[float], Any]) -> None:
+        self._module = module
+        self.sleep = sleep
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._module, name)
+
+
+def replace_sleep(monkeypatch: pytest.MonkeyPatch, sleep: Callable[[float], Any]) -> None:
+    """Let `sleep` take the place of GeoFailover's waiting between two tries."""
+    monkeypatch.setattr("failover.storage.calls.time", WithSleep(time, sleep))
+
+
+def replace_sdk_sleep(monkeypatch: pytest.MonkeyPatch, sleep: Callable[[float], Any]) -> None:
+    """Let `sleep` take the place of the SDK's waiting before it asks again for a body that broke off."""
+    monkeypatch.setattr("azure.storage.blob._download.time", WithSleep(time, sleep))
+
+
 def forbid_sleep(monkeypatch: pytest.MonkeyPatch) -> None:
     """Fail where the SDK waits a second before it asks again for a body that broke off: it should not notice."""
 
-    class NoSleep:  # in the place of the module `time`, for the SDK's downloader alone: other threads may sleep
-        def sleep(self, _seconds: float) -> None:
-            raise AssertionError("the SDK noticed that a body broke off")
+    def sleep(_seconds: float) -> None:
+        raise AssertionError("the SDK noticed that a body broke off")
 
-        def __getattr__(self, name: str) -> Any:
-            return getattr(time, name)
-
-    monkeypatch.setattr("azure.storage.blob._download.time", NoSleep())
+    replace_sdk_sleep(monkeypatch, sleep)
 
 
 class Trail:

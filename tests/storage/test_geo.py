@@ -28,6 +28,7 @@ from tests.storage.raw import (
     container_of,
     delay,
     ranged,
+    replace_sleep,
     spoil,
     status,
     store,
@@ -138,7 +139,7 @@ def test_backoff_lies_between_tries_at_one_endpoint(
 ) -> None:
     store(standin)
     slept: list[float] = []
-    monkeypatch.setattr("failover.storage.read.time.sleep", slept.append)
+    replace_sleep(monkeypatch, slept.append)
     blob = blob_of(standin, GeoFailover(policy=TEACHING, primary_attempts=3, backoff=backoff))
     spoil(standin, status(503))
 

@@ -24,6 +24,7 @@ from tests.storage.raw import (
     blob_of,
     cut,
     forbid_sleep,
+    replace_sdk_sleep,
     spoil,
     store,
 )
@@ -205,7 +206,7 @@ def test_a_body_that_cannot_be_decoded_is_no_failure_of_an_endpoint(
 ) -> None:
     # One blob stored under a wrong Content-Encoding must not open the circuits for all the others.
     store(standin, CONTENT, content_settings=ContentSettings(content_encoding="gzip"))
-    monkeypatch.setattr("azure.storage.blob._download.time.sleep", lambda _: None)
+    replace_sdk_sleep(monkeypatch, lambda _: None)
     trail = Trail(standin)
 
     with pytest.raises(HttpResponseError):

@@ -22,6 +22,7 @@ from tests.storage.raw import (
     blob_of,
     forbid_sleep,
     ranged,
+    replace_sdk_sleep,
     store,
 )
 from tests.storage.test_geo_bodies import CONTENT
@@ -163,7 +164,7 @@ def test_without_an_etag_nothing_is_pieced_together(
     good: RawServer, etag: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # The SDK begins again, as it would without us: all that is lost is its second.
-    monkeypatch.setattr("azure.storage.blob._download.time.sleep", lambda _: None)
+    replace_sdk_sleep(monkeypatch, lambda _: None)
     policy = GeoFailover(policy=TEACHING)
     with misbehave(lambda asked: chunked(asked, whole=False, etag=etag)) as primary:
         pair = Pair(primary, good)
