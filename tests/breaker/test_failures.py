@@ -12,6 +12,7 @@ import concurrent.futures
 import doctest
 import importlib
 import queue
+import re
 import socket
 import socketserver
 import sqlite3
@@ -867,7 +868,7 @@ Pair = namedtuple("Pair", "a b")
         *(Row(), Row, object(), len, sys, Verdict, HTTPStatus.SERVICE_UNAVAILABLE),
         *(SimpleNamespace(status_code=status, code=503) for status in ("503", 503.0, None, True, 204)),
     ],
-    ids=repr,
+    ids=lambda result: re.sub(" at 0x.*", "", repr(result)),
 )
 def test_an_ordinary_result_is_a_success(result: object) -> None:
     for _ in range(2):  # new to the classifier, and known
