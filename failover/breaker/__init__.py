@@ -4,7 +4,7 @@ from failover.breaker import failures
 from failover.breaker.breakers import Breakers
 from failover.breaker.circuit import CircuitBreaker
 from failover.breaker.errors import CircuitOpen, FailureReported, TooSlow
-from failover.breaker.events import BreakerEvent, CallFailed, CallRefused, Listener, Transition
+from failover.breaker.events import BreakerEvent, CallEnded, CallFailed, CallRefused, Listener, Transition
 from failover.breaker.failures import FAILURE, NEUTRAL, SUCCESS, Verdict
 from failover.breaker.machine import State
 from failover.breaker.permit import Permit
@@ -18,6 +18,7 @@ __all__ = [
     "AfterCalls",
     "BreakerEvent",
     "Breakers",
+    "CallEnded",
     "CallFailed",
     "CallRefused",
     "CircuitBreaker",

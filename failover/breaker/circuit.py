@@ -17,7 +17,7 @@ from typing import Any, Final, ParamSpec, TypeVar, cast
 from failover.breaker import checks
 from failover.breaker.blocks import entered, leave
 from failover.breaker.errors import CircuitOpen, FailureReported, TooSlow, describe
-from failover.breaker.events import CallFailed, Listener, Transition
+from failover.breaker.events import CallEnded, CallFailed, Listener, Transition
 from failover.breaker.failures import FAILURE, NEUTRAL, SUCCESS, Verdict, classify, is_cancellation
 from failover.breaker.guard import arun, awaited, guard, run
 from failover.breaker.machine import Context, Counted, Event, Outcome, Record, State, Ticket, step
@@ -27,8 +27,8 @@ from failover.breaker.retry_after import retry_after_of
 from failover.breaker.shared import Link
 from failover.breaker.snapshots import snapshot_of
 from failover.breaker.stores.store import Store
+from failover.breaker.tally import Tally
 from failover.breaker.telling import Teller, reason
-from failover.breaker.trips import Window
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -36,7 +36,6 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 _RESULT: Final = {SUCCESS: Event.SUCCESS, FAILURE: Event.FAILURE, NEUTRAL: Event.NEUTRAL}
 _CLOSED: Final = State.CLOSED
-_ALGORITHM_RAISED: Final = "the algorithm of circuit %s raised; failures in a row decide"
 # Results that the default classifier finds nothing in: asking it would be a third of what a call through us costs.
 _PLAIN: Final = frozenset((type(None), bool, int, float, str, bytes, tuple, list, dict, set))
 
@@ -46,7 +45,8 @@ class CircuitBreaker:
 
     name: for errors, events and the log. clock: seconds that only grow. random: 0 to 1, for jitter.
     listeners: callables that take each event of `failover.breaker.events`, one after the other in the order in
-    which things happened; what one raises is logged and changes nothing.
+    which things happened; what one raises is logged and changes nothing. One with a true attribute `each_call` is told
+    of each call that ends, too; that costs each call a lock and a microsecond.
 
     fallback: takes the error (a `CircuitOpen`, or what the call failed by) and the circuit, and gives what the caller
     gets instead; before it goes that of the call (see `execute`), after it the policy's. It does not apply to
@@ -79,9 +79,7 @@ class CircuitBreaker:
         self._fallback = policy.fallback if fallback is None else fallback
         self._timeout = policy.timeout
         self._threshold = policy.trip.threshold
-        self._window = policy.trip.window()
-        # Where neither time nor a window is kept, a success of a calm circuit needs no lock.
-        self._slow_path = self._timeout is not None or self._window is not None
+        self._tally = Tally(policy.trip, self._teller)
         # The default never raises; a user's function may.
         by_default = policy.classify is classify
         self._judge = classify if by_default else self._judge_safely
@@ -89,7 +87,11 @@ class CircuitBreaker:
         # Re-entrant: the garbage collector or a signal may run code in the middle of a decision, and that code may
         # use this circuit (a generator that is closed inside `with breaker:` does).
         self._lock = threading.RLock()
-        self._record = Record()  # replaced as a whole under the lock, read without it
+        # Both are replaced as a whole under the lock and read without it. The calm one is the record where a success
+        # changes nothing, so that it needs no lock, and else None.
+        self._record = Record()
+        self._calm: Record | None = None
+        self._put(self._record)
         self._last_error: BaseException | None = None
         self._shared: Link | None = None
         if store is not None:
@@ -115,31 +117,31 @@ class CircuitBreaker:
         Raises `CircuitOpen` instead of calling while the circuit is open, else whatever `fn` raises. With a fallback
         refusals and failures are not raised: it answers.
         """
-        record = self._record
-        if record.state is not _CLOSED or self._slow_path:
+        calm = self._calm
+        if calm is None:
             return run(self, functools.partial(fn, *args, **kwargs))  # type: ignore[no-any-return]
         try:
             result = fn(*args, **kwargs)
         except BaseException as error:  # noqa: BLE001 (raised again, or the fallback's)
-            return self._end_badly(record, error)  # type: ignore[no-any-return]
+            return self._end_badly(calm, error)  # type: ignore[no-any-return]
+        verdict = SUCCESS if type(result) in self._plain else self._judge(result)
         # Nearly all calls end here without a lock, since nothing has failed and nothing has changed.
-        if self._record is record and not record.failures and type(result) in self._plain:
-            return result
-        self._settle(None, record, self._judge(result), result, 0.0, None)
+        if verdict is not SUCCESS or self._calm is not calm:
+            self._settle(None, calm, verdict, result, 0.0, None)
         return result
 
     async def acall(self, fn: Callable[P, Awaitable[R]], /, *args: P.args, **kwargs: P.kwargs) -> R:
         """As `call`, for what must be awaited. A call that takes longer than `Policy.timeout` is cancelled at it."""
-        record = self._record
-        if record.state is not _CLOSED or self._slow_path:
+        calm = self._calm
+        if calm is None:
             return await arun(self, functools.partial(fn, *args, **kwargs))  # type: ignore[no-any-return]
         try:
             result = await fn(*args, **kwargs)
         except BaseException as error:  # noqa: BLE001 (raised again, or the fallback's)
-            return await awaited(self._end_badly(record, error))  # type: ignore[no-any-return]
-        if self._record is record and not record.failures and type(result) in self._plain:
-            return result
-        self._settle(None, record, self._judge(result), result, 0.0, None)
+            return await awaited(self._end_badly(calm, error))  # type: ignore[no-any-return]
+        verdict = SUCCESS if type(result) in self._plain else self._judge(result)
+        if verdict is not SUCCESS or self._calm is not calm:
+            self._settle(None, calm, verdict, result, 0.0, None)
         return result
 
     def execute(
@@ -183,20 +185,19 @@ class CircuitBreaker:
 
     def admit(self) -> Permit:
         """A permit for one call, to be settled by hand; raises `CircuitOpen` while there is none."""
-        started = self._start()
         record = self._record
-        if record.state is _CLOSED:
-            return Permit(self, None, record, started)
-        return ask(self, started)
+        if record.state is _CLOSED and record.ramp_until is None:
+            return Permit(self, None, record, self._start())
+        return ask(self)
 
     def __call__(self, fn: F) -> F:
         """Decorate a function, coroutine function, generator or async generator: see `failover.breaker.guard`."""
         return cast("F", guard(self, fn))
 
     def __enter__(self) -> None:
-        record = self._record
-        if record.state is _CLOSED and self._timeout is None:
-            entered.set((self, None, record, 0.0, entered.get()))
+        calm = self._calm
+        if calm is not None:
+            entered.set((self, None, calm, 0.0, entered.get()))
         else:
             permit = self.admit()
             entered.set((self, permit._ticket, permit._record, permit._started, entered.get()))
@@ -223,6 +224,7 @@ class CircuitBreaker:
         """Tell `listener` of all that happens from now on, after the listeners that are there already."""
         with self._lock:
             self._teller.subscribe(listener)
+            self._put(self._record)
 
     # --- by hand ----------------------------------------------------------------------------------------------
 
@@ -281,8 +283,8 @@ class CircuitBreaker:
             if took > self._timeout:
                 verdict = FAILURE
                 outcome = TooSlow(f"the answer took {took:.3g} s, over the policy's {self._timeout:.3g} s")
-        calm = self._record is record and record.state is _CLOSED and not record.failures
-        if verdict is SUCCESS and calm and self._window is None:
+        changes = self._record is not record or record.state is not _CLOSED or record.failures
+        if verdict is SUCCESS and not changes and self._tally.window is None and not self._teller.hears_each:
             return
         failure, said, wait = None, "", None
         if verdict is FAILURE:
@@ -297,6 +299,8 @@ class CircuitBreaker:
             if failure is not None and new is not old:
                 self._last_error = failure
                 self._teller.note(CallFailed(self.name, failure, new.failures, self._threshold))
+            if self._teller.hears_each:
+                self._teller.note(CallEnded(self.name, verdict))
             self._note_transition(old, new, _RESULT[verdict], said)
         self._tell()
 
@@ -317,31 +321,25 @@ class CircuitBreaker:
             old = self._record
             outcome = step(old, event, Context(self.policy, now, self._random, ticket, counted, wait, shared))
             if self._record is old:  # else this thread was interrupted and has decided something else meanwhile
-                self._record = outcome.record
-                if self._window is not None and outcome.record.era != old.era:
-                    self._window = self._new_window()
+                self._put(outcome.record)
                 return old, outcome
 
-    def _new_window(self) -> Window | None:
-        try:
-            return self.policy.trip.window()
-        except Exception as error:  # noqa: BLE001 (as in `_count`)
-            self._teller.note_defect(_ALGORITHM_RAISED, error)
-            return None
+    def _put(self, record: Record) -> None:
+        """Under the lock: `record` is the circuit's from now on."""
+        if record.era != self._record.era:
+            self._tally.start_anew()
+        calm = record.state is _CLOSED and not record.failures and record.ramp_until is None
+        quiet = self._timeout is None and self._tally.window is None and not self._teller.hears_each
+        self._record, self._calm = record, record if calm and quiet else None
 
     def _count(self, event: Event, ticket: Ticket | None, now: float) -> Counted | None:
         """What the algorithm's window says with this result in it; None where there is none, or it does not count."""
-        window, record = self._window, self._record
-        if window is None or event not in (Event.SUCCESS, Event.FAILURE) or record.state is not _CLOSED:
+        record = self._record
+        if event not in (Event.SUCCESS, Event.FAILURE) or record.state is not _CLOSED:
             return None
         if ticket is None or ticket.era != record.era:
             return None
-        try:
-            trips = window.add(event is Event.FAILURE, now)
-            return Counted(int(window.failures), bool(trips))
-        except Exception as error:  # noqa: BLE001 (an algorithm of the user's may raise anything)
-            self._teller.note_defect(_ALGORITHM_RAISED, error)
-            return None
+        return self._tally.add(event is Event.FAILURE, now)
 
     def _note_transition(self, old: Record, new: Record, event: Event, said: str = "") -> None:
         if old.state is not new.state:

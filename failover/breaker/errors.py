@@ -6,23 +6,31 @@ _LONGEST = 200
 
 
 class CircuitOpen(Exception):  # noqa: N818 (the contract's name: what is told is a state, not a mistake)
-    """The call was not made, because the circuit is open or all probes of a half-open one are under way.
+    """The call was not made: the circuit is open, or all probes of a half-open one are under way, or it has just closed
+    and admits only a share of the calls (`Policy.ramp`). Its text says which.
 
     `name` is the circuit's. `retry_after` is the time in seconds until a call may be admitted, or None where no
     time is known: the circuit waits for a number of calls, for a probe under way, or for `reset()`.
     `last_error` is the failure that was counted last, or None.
     """
 
-    def __init__(self, name: str, retry_after: float | None = None, last_error: BaseException | None = None) -> None:
-        super().__init__(name, retry_after, last_error)
+    def __init__(
+        self,
+        name: str,
+        retry_after: float | None = None,
+        last_error: BaseException | None = None,
+        why: str = "is open",
+    ) -> None:
+        super().__init__(name, retry_after, last_error, why)
         self.name = name
         self.retry_after = retry_after
         self.last_error = last_error
+        self._why = why
 
     def __str__(self) -> str:
         when = "" if self.retry_after is None else f"; the next call may be made in {self.retry_after:.3g} s"
         why = "" if self.last_error is None else f"; the last failure: {describe(self.last_error)}"
-        return f"circuit {self.name!r} is open{when}{why}"
+        return f"circuit {self.name!r} {self._why}{when}{why}"
 
 
 class ImpossibleEvent(Exception):  # noqa: N818 (named for what it is: see `failover.breaker.machine`)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from failover.breaker.failures import Verdict
 from failover.breaker.machine import State
 
 
@@ -41,5 +42,13 @@ class CallRefused:
     threshold: int
 
 
-BreakerEvent = Transition | CallFailed | CallRefused
+@dataclass(frozen=True, slots=True)
+class CallEnded:
+    """An admitted call has ended, late ones included; told only to listeners with a true attribute `each_call`."""
+
+    name: str
+    verdict: Verdict
+
+
+BreakerEvent = Transition | CallFailed | CallRefused | CallEnded
 Listener = Callable[[BreakerEvent], object]

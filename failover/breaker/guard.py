@@ -10,15 +10,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from failover.breaker.errors import CircuitOpen
 from failover.breaker.failures import FAILURE, NEUTRAL, SUCCESS, Verdict
-from failover.breaker.machine import State
 
 if TYPE_CHECKING:
     from failover.breaker.circuit import CircuitBreaker
     from failover.breaker.permit import Permit
 
 R = TypeVar("R")
-
-_CLOSED = State.CLOSED
 
 
 def guard(breaker: CircuitBreaker, fn: Callable[..., Any]) -> Callable[..., Any]:
@@ -137,16 +134,16 @@ def _function(breaker: CircuitBreaker, fn: Callable[..., Any]) -> Callable[..., 
     @functools.wraps(fn)
     def guarded(*args: Any, **kwargs: Any) -> Any:
         # `call` written out: going through it would double what a decorated function pays.
-        record = breaker._record
-        if record.state is not _CLOSED or breaker._slow_path:
+        calm = breaker._calm
+        if calm is None:
             return run(breaker, functools.partial(fn, *args, **kwargs))
         try:
             result = fn(*args, **kwargs)
         except BaseException as error:  # noqa: BLE001 (raised again, or the fallback's)
-            return breaker._end_badly(record, error)
-        if breaker._record is record and not record.failures and type(result) in breaker._plain:
-            return result
-        breaker._settle(None, record, breaker._judge(result), result, 0.0, None)
+            return breaker._end_badly(calm, error)
+        verdict = SUCCESS if type(result) in breaker._plain else breaker._judge(result)
+        if verdict is not SUCCESS or breaker._calm is not calm:
+            breaker._settle(None, calm, verdict, result, 0.0, None)
         return result
 
     return guarded
@@ -156,16 +153,16 @@ def _coroutine_function(breaker: CircuitBreaker, fn: Callable[..., Any]) -> Call
     @functools.wraps(fn)
     async def guarded(*args: Any, **kwargs: Any) -> Any:
         # `acall` written out, as above.
-        record = breaker._record
-        if record.state is not _CLOSED or breaker._slow_path:
+        calm = breaker._calm
+        if calm is None:
             return await arun(breaker, functools.partial(fn, *args, **kwargs))
         try:
             result = await fn(*args, **kwargs)
         except BaseException as error:  # noqa: BLE001 (raised again, or the fallback's)
-            return await awaited(breaker._end_badly(record, error))
-        if breaker._record is record and not record.failures and type(result) in breaker._plain:
-            return result
-        breaker._settle(None, record, breaker._judge(result), result, 0.0, None)
+            return await awaited(breaker._end_badly(calm, error))
+        verdict = SUCCESS if type(result) in breaker._plain else breaker._judge(result)
+        if verdict is not SUCCESS or breaker._calm is not calm:
+            breaker._settle(None, calm, verdict, result, 0.0, None)
         return result
 
     return guarded

@@ -54,6 +54,9 @@ class Event(Enum):
     ISOLATE = auto()
 
 
+RAMP_FROM: Final = 0.1
+"""The share of calls that a circuit admits just after it has closed, where its policy has a ramp."""
+
 RESULTS: Final = frozenset({Event.SUCCESS, Event.FAILURE, Event.NEUTRAL})
 
 
@@ -76,6 +79,7 @@ class Record:
     refused: calls turned away in this era, where the recovery counts them. isolated: open until RESET.
     probes: while half-open, number and end of lease of each probe under way. issued: the last number given.
     successes: of probes, in this era.
+    ramp_until: while closed, the time from which all calls are admitted again, None where they are.
 
     Where a store is shared, `probes` has those of other processes too, as number 0, and `reserved` the numbers of
     places that were claimed for this one and that no call has taken yet.
@@ -93,6 +97,7 @@ class Record:
     issued: int = 0
     successes: int = 0
     reserved: tuple[int, ...] = ()
+    ramp_until: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,9 +151,16 @@ def step(record: Record, event: Event, context: Context) -> Outcome:
     return rule(record, context)
 
 
-def closed(record: Record) -> Record:
+def closed(record: Record, ramp_until: float | None) -> Record:
     """What follows `record` when the circuit closes: all counts anew, but those of its whole life."""
-    return Record(era=record.era + 1, opened=record.opened, issued=record.issued)
+    return Record(era=record.era + 1, opened=record.opened, issued=record.issued, ramp_until=ramp_until)
+
+
+def ramp_of(record: Record, policy: Policy, now: float) -> float | None:
+    """The share of calls that a closed circuit admits while it is ramping; None: all, as ever."""
+    if record.ramp_until is None or policy.ramp is None or now >= record.ramp_until:
+        return None
+    return 1.0 - (1.0 - RAMP_FROM) * min(1.0, (record.ramp_until - now) / policy.ramp)
 
 
 def _is_late(record: Record, ticket: Ticket | None) -> bool:
@@ -157,8 +169,13 @@ def _is_late(record: Record, ticket: Ticket | None) -> bool:
     return bool(ticket.probe) and all(number != ticket.probe for number, _ in record.probes)
 
 
-def _admit(record: Record, _: Context) -> Outcome:
-    return Outcome(record, Ticket(record.era))
+def _admit(record: Record, context: Context) -> Outcome:
+    share = ramp_of(record, context.policy, context.now)
+    if share is None:
+        over = record if record.ramp_until is None else replace(record, ramp_until=None)
+        return Outcome(over, Ticket(record.era))
+    # Drawn, not counted: of a thousand processes with one call each, a tenth is to get through.
+    return Outcome(record, Ticket(record.era) if context.random() < share else None)
 
 
 def _count_success(record: Record, context: Context) -> Outcome:
@@ -250,6 +267,7 @@ def _open(record: Record, context: Context) -> Outcome:
         probes=(),
         successes=0,
         reserved=(),
+        ramp_until=None,
     )
     return Outcome(opened)
 
@@ -269,8 +287,13 @@ def _isolate(record: Record, context: Context) -> Outcome:
     return Outcome(replace(opened, era=record.era + 1, isolated=True, retry_at=math.inf, refused=0))
 
 
-def _close(record: Record, _: Context) -> Outcome:
-    return Outcome(closed(record))
+def _close(record: Record, context: Context) -> Outcome:
+    ramp = context.policy.ramp
+    return Outcome(closed(record, None if ramp is None else context.now + ramp))
+
+
+def _start_anew(record: Record, _: Context) -> Outcome:
+    return Outcome(closed(record, None))
 
 
 _IMPOSSIBLE: Final = None
@@ -278,12 +301,12 @@ _CLOSED, _OPEN, _HALF_OPEN = State.CLOSED, State.OPEN, State.HALF_OPEN
 
 TABLE: Final[dict[tuple[State, Event], Callable[[Record, Context], Outcome] | None]] = {
     # CLOSED: every call passes; failures are counted, a success forgets them.
-    (_CLOSED, Event.CALL): _admit,
+    (_CLOSED, Event.CALL): _admit,  # but for a growing share of them while it is ramping
     (_CLOSED, Event.SUCCESS): _count_success,  # -> OPEN where calls were too few to trip before
     (_CLOSED, Event.FAILURE): _count_failure,  # -> OPEN at the threshold
     (_CLOSED, Event.NEUTRAL): _ignore,
     (_CLOSED, Event.TRIP): _open,  # -> OPEN
-    (_CLOSED, Event.RESET): _close,  # stays closed: the count starts anew
+    (_CLOSED, Event.RESET): _start_anew,  # stays closed: the count starts anew, a ramp ends
     (_CLOSED, Event.ISOLATE): _isolate,  # -> OPEN
     # OPEN: calls are turned away until it is time; then the one that asks is the first probe. No call is admitted in
     # an era that begins open, so none can bring a result in it.

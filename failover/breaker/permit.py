@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from failover.breaker.errors import CircuitOpen
 from failover.breaker.events import CallRefused
 from failover.breaker.failures import FAILURE, NEUTRAL, SUCCESS, Verdict, is_cancellation
 from failover.breaker.machine import Event, Outcome, Record, State, Ticket
+from failover.breaker.policy import Cooldown
 from failover.breaker.snapshots import wait_left
 
 if TYPE_CHECKING:
     from failover.breaker.circuit import CircuitBreaker
+
+
+_WHY: Final = {
+    State.OPEN: "is open",
+    State.HALF_OPEN: "is half-open and its probes are under way",
+    State.CLOSED: "has just closed and admits only a share of the calls yet",
+}
 
 
 class Permit:
@@ -70,8 +78,9 @@ class Permit:
         self.breaker._settle(self._ticket, self._record, verdict, outcome, self._started, seconds)
 
 
-def ask(circuit: CircuitBreaker, started: float) -> Permit:
-    """A permit of a circuit that is not closed, where there is one; else raises `CircuitOpen`."""
+def ask(circuit: CircuitBreaker) -> Permit:
+    """A permit of a circuit that does not admit all calls, where there is one; else raises `CircuitOpen`."""
+    _refuse_at_once(circuit)
     outcome, wait, undecided = _decide(circuit)
     if outcome.claim and circuit._shared is not None:
         circuit._shared.claim()
@@ -79,8 +88,17 @@ def ask(circuit: CircuitBreaker, started: float) -> Permit:
             outcome, wait, _ = _decide(circuit, last=True)
     circuit._tell()
     if outcome.ticket is None:
-        raise CircuitOpen(circuit.name, wait, circuit._last_error)
-    return Permit(circuit, outcome.ticket, outcome.record, started)
+        raise CircuitOpen(circuit.name, wait, circuit._last_error, _WHY[outcome.record.state])
+    return Permit(circuit, outcome.ticket, outcome.record, circuit._start())
+
+
+def _refuse_at_once(circuit: CircuitBreaker) -> None:
+    """Raise `CircuitOpen` where a refusal changes nothing and nobody would hear of it: without the lock."""
+    record = circuit._record
+    if record.state is State.OPEN and isinstance(circuit.policy.recovery, Cooldown) and not circuit._teller.is_heard():
+        wait = wait_left(circuit, record)
+        if wait is None or wait > 0:
+            raise CircuitOpen(circuit.name, wait, circuit._last_error)
 
 
 def _decide(circuit: CircuitBreaker, *, last: bool = False) -> tuple[Outcome, float | None, bool]:

@@ -72,6 +72,10 @@ class Policy:
     timeout: seconds, or None; a call that takes longer is a failure, even where its result is used.
     max_probes: calls in flight at most while half-open. successes_to_close: probes that must succeed.
     probe_lease: seconds after which a probe that never came back gives up its place.
+    ramp: seconds, or None; for so long after the circuit has closed it admits a share of the calls, which grows from
+    a tenth to all, so that many callers do not trample a remote that has just recovered. Calls held back are refused
+    like those of an open circuit, with no `retry_after`: told a time, they would all come at it. Which calls, is
+    drawn at random. `reset()` of a closed circuit ends its ramp.
     classify: takes what a call raised or returned, gives SUCCESS, FAILURE or NEUTRAL of
     `failover.breaker.failures`; never asked about cancellation, which is always neutral.
     fallback: see `CircuitBreaker`, whose own goes first.
@@ -87,6 +91,7 @@ class Policy:
     probe_lease: float = 30.0
     classify: failures.Classifier = failures.classify
     fallback: Fallback | None = None
+    ramp: float | None = None
 
     def __post_init__(self) -> None:
         if isinstance(self.trip, type) or not (hasattr(self.trip, "threshold") and hasattr(self.trip, "window")):
@@ -102,3 +107,5 @@ class Policy:
         if not callable(self.classify):
             raise ValueError(f"classify must be callable, not {self.classify!r}")  # noqa: TRY004 (contract)
         checks.optional_callable("fallback", self.fallback)
+        if self.ramp is not None:
+            checks.seconds("ramp", self.ramp)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 
 from failover.breaker.events import Transition
 from failover.breaker.exchange import exchange_of, logger
-from failover.breaker.machine import Context, Event, Record, State, closed
+from failover.breaker.machine import Context, Event, Record, State, step
 from failover.breaker.stores.store import Held, Store
 from failover.breaker.telling import reason
 from failover.breaker.translate import (
@@ -232,13 +232,16 @@ class Link:
             record, key = merged(record, written, foreign, self._holder, self._key)
             self._install(record, "")
             if record.state is State.HALF_OPEN and record.successes >= circuit.policy.successes_to_close:
-                self._install(closed(record), "probes here and elsewhere succeeded")
+                over = step(record, Event.RESET, Context(circuit.policy, now, circuit._random)).record
+                self._install(over, "probes here and elsewhere succeeded")
         elif key_of_record(record) != self._key and (ours or self._insists(written)):
             # Published over it, by `work`.
             self._version, self._epoch = held.version, written.epoch
             return
         else:
-            if self._seen or written.state is not State.CLOSED or record.state is not State.CLOSED:
+            # A process that starts with a circuit closed as all are has nothing to adopt.
+            calm = written.state is record.state is State.CLOSED and (written.ramp or 0.0) <= age
+            if self._seen or not calm:
                 record = adopted(record, written, foreign, age, now, circuit.policy, circuit._random)
                 self._install(record, change(written))
             self._token, key = (record.era, written.epoch), key_of_record(record)
@@ -259,9 +262,7 @@ class Link:
     def _install(self, record: Record, why: str) -> None:
         """Under the lock: the record is another one from now on."""
         circuit, old = self._circuit, self._circuit._record
-        circuit._record = record
-        if circuit._window is not None and record.era != old.era:
-            circuit._window = circuit.policy.trip.window()
+        circuit._put(record)
         if record.state is not old.state:
             circuit._teller.note(Transition(self.name, old.state, record.state, why))
 
@@ -277,5 +278,5 @@ class Link:
         circuit._lock = threading.RLock()
         circuit._teller._telling = threading.Lock()
         record = circuit._record
-        circuit._record = replace(record, probes=tuple((0, until) for _, until in record.probes), reserved=())
+        circuit._put(replace(record, probes=tuple((0, until) for _, until in record.probes), reserved=()))
         self._know_nothing()

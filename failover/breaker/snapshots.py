@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from failover.breaker.errors import describe
-from failover.breaker.machine import Record, State
+from failover.breaker.machine import Record, State, ramp_of
 from failover.breaker.policy import AfterCalls
 
 if TYPE_CHECKING:
@@ -17,8 +17,8 @@ def snapshot_of(breaker: CircuitBreaker) -> dict[str, Any]:
     """`CircuitBreaker.snapshot`.
 
     retry_after: seconds, None where no time is known. calls_left: calls that are turned away before the probe, None
-    where the recovery goes by time. era: how often the circuit changed. opened: how often it opened. last_error: one
-    line, or None.
+    where the recovery goes by time. ramp: the share of calls admitted while it grows, from 0.1 to 1, else None. era:
+    how often the circuit changed. opened: how often it opened. last_error: one line, or None.
     """
     record, recovery, last = breaker._record, breaker.policy.recovery, breaker._last_error
     calls_left = None
@@ -32,6 +32,7 @@ def snapshot_of(breaker: CircuitBreaker) -> dict[str, Any]:
         "retry_after": wait_left(breaker, record),
         "calls_left": calls_left,
         "isolated": record.isolated,
+        "ramp": ramp_of(record, breaker.policy, breaker._clock()),
         "era": record.era,
         "opened": record.opened,
         "last_error": None if last is None else describe(last),

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Iterable
 
 from failover.breaker.errors import describe
-from failover.breaker.events import BreakerEvent, CallFailed, Listener, Transition
+from failover.breaker.events import BreakerEvent, CallEnded, CallFailed, CallRefused, Listener, Transition
 from failover.breaker.machine import Event, Record, State
 from failover.breaker.policy import AfterCalls, Policy
 from failover.breaker.trips import ConsecutiveFailures
@@ -25,13 +25,25 @@ class Teller:
 
     def __init__(self, name: str, listeners: Iterable[Listener]) -> None:
         self._name = json.dumps(name)
-        self._listeners = tuple(listeners)
+        self._listeners: tuple[Listener, ...] = ()
+        self._each: tuple[Listener, ...] = ()
+        self.hears_each = False
+        """Whether a listener is to be told of each call that ends."""
+        for listener in listeners:
+            self.subscribe(listener)
         self._untold: deque[BreakerEvent | tuple[str, Exception]] = deque()
         self._telling = threading.Lock()
 
     def subscribe(self, listener: Listener) -> None:
         """Under the circuit's lock: tell `listener` too, from now on."""
         self._listeners = (*self._listeners, listener)
+        if getattr(listener, "each_call", False) is True:
+            self._each = (*self._each, listener)
+            self.hears_each = True
+
+    def is_heard(self) -> bool:
+        """Whether a refused call would be told to anybody."""
+        return bool(self._listeners) or _is_logged()
 
     def note(self, event: BreakerEvent) -> None:
         """Under the circuit's lock: something to tell."""
@@ -56,8 +68,10 @@ class Teller:
                     if isinstance(event, tuple):
                         self.log_defect(*event)
                         continue
-                    self._log(event)
-                    for listener in self._listeners:
+                    each = isinstance(event, CallEnded)
+                    if not each:
+                        self._log(event)
+                    for listener in self._each if each else self._listeners:
                         self._tell_one(listener, event)
             finally:
                 self._telling.release()
@@ -77,7 +91,7 @@ class Teller:
         logger.error("%s: %s\n%s", what % self._name, describe(error), where)
 
     def _log(self, event: BreakerEvent) -> None:
-        if not _is_heard():
+        if not _is_logged():
             return
         if isinstance(event, Transition):
             level = logging.ERROR if event.new is State.OPEN else logging.INFO
@@ -85,13 +99,15 @@ class Teller:
         elif isinstance(event, CallFailed):
             text = "circuit %s: failure: %s failure_count=%d threshold=%d"
             logger.warning(text, self._name, describe(event.error), event.failures, event.threshold)
-        else:
+        elif isinstance(event, CallRefused):
             text = "circuit %s: call refused: failure_count=%d threshold=%d"
             logger.warning(text, self._name, event.failures, event.threshold)
 
 
-def _is_heard() -> bool:
+def _is_logged() -> bool:
     """Whether anybody handles the log: a record that nobody reads is half of what a refused call costs."""
+    if not logger.isEnabledFor(logging.ERROR):
+        return False
     at: logging.Logger | None = logger
     while at is not None:
         if any(type(handler) is not logging.NullHandler for handler in at.handlers):

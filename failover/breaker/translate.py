@@ -48,6 +48,7 @@ def write_down(record: Record, epoch: str, holder: str, foreign: tuple[Foreign, 
         openings=record.openings,
         successes=record.successes,
         places=tuple(places),
+        ramp=None if record.ramp_until is None else max(0.0, record.ramp_until - now),
     )
 
 
@@ -68,7 +69,8 @@ def adopted(
 ) -> Record:
     """What `record` becomes when the fleet is in another epoch: a new era here, in which calls under way are late."""
     if written.state is State.CLOSED:
-        return closed(replace(record, opened=written.opened))
+        left = min(written.ramp or 0.0, policy.ramp or 0.0) - age
+        return closed(replace(record, opened=written.opened), now + left if left > 0 else None)
     new = Record(
         state=written.state,
         era=record.era + 1,

@@ -31,7 +31,8 @@ class Written:
     """The state of a circuit as all processes know it.
 
     epoch: another one after each transition and each order by hand. wait: while open, seconds from the write until
-    a call may be the probe, or None where it does not go by time. The rest is as in `failover.breaker.machine.Record`.
+    a call may be the probe, or None where it does not go by time. ramp: while closed, seconds from the write until all
+    calls are admitted, or None. The rest is as in `failover.breaker.machine.Record`.
     """
 
     state: State
@@ -43,6 +44,7 @@ class Written:
     openings: int = 0
     successes: int = 0
     places: tuple[Place, ...] = ()
+    ramp: float | None = None
 
 
 def encode(written: Written) -> bytes:
@@ -58,6 +60,7 @@ def encode(written: Written) -> bytes:
         "openings": written.openings,
         "successes": written.successes,
         "places": [[place.holder, place.number, round(place.left, 3)] for place in written.places],
+        "ramp": written.ramp,
     }
     return json.dumps(fields, separators=(",", ":")).encode()
 
@@ -73,7 +76,7 @@ def decode(body: bytes) -> Written:
     if fields["format"] != FORMAT:
         raise Garbage(f"it has format {str(fields['format'])[:20]}, and this version reads {FORMAT}")
     try:
-        wait = fields["wait"]
+        wait, ramp = fields["wait"], fields.get("ramp")  # which came within this format
         return Written(
             state=State(fields["state"]),
             epoch=_text(fields["epoch"]),
@@ -84,6 +87,7 @@ def decode(body: bytes) -> Written:
             openings=_count(fields["openings"]),
             successes=_count(fields["successes"]),
             places=tuple(Place(_text(h), _count(n), _seconds(left)) for h, n, left in fields["places"]),
+            ramp=None if ramp is None else _seconds(ramp),
         )
     except (KeyError, TypeError, ValueError, OverflowError):
         raise Garbage("a field is missing or wrong") from None

@@ -121,7 +121,8 @@ class Read:
             # A circuit that is used elsewhere too may hold an error of which only the name is safe to tell.
             words = str(last) if isinstance(last, FailureReported) else type(last).__name__
             why = "" if last is None else f" after {words}"
-            self._causes[location] = f"circuit {circuit.state.value}{why}"
+            how = "ramping" if circuit.state is State.CLOSED else circuit.state.value
+            self._causes[location] = f"circuit {how}{why}"
             return None
         for tries in range(1, self._means.attempts + 1):
             response = await self._attempt(location, permit)

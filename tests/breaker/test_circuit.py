@@ -1371,3 +1371,13 @@ def test_a_message_is_cut_where_it_gets_long(clock: Clock, caplog: pytest.LogCap
 
 def test_without_logging_set_up_nothing_is_printed() -> None:
     assert any(isinstance(handler, logging.NullHandler) for handler in logging.getLogger("failover.breaker").handlers)
+
+
+@pytest.mark.parametrize("isolated", [False, True])
+def test_a_refusal_that_nobody_hears_of_waits_for_no_lock(isolated: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logging.getLogger("failover.breaker"), "propagate", False)  # pytest listens at the root
+    breaker = CircuitBreaker("b", Policy(recovery=Cooldown(10.0)), clock=Clock())
+    breaker.isolate() if isolated else breaker.trip()
+    with concurrent.futures.ThreadPoolExecutor() as pool, breaker._lock, pytest.raises(CircuitOpen) as refused:
+        pool.submit(breaker.call, int).result(PATIENCE)
+    assert refused.value.retry_after == (None if isolated else 10.0)

@@ -33,6 +33,7 @@ NONSENSE: list[tuple[Callable[..., Any], str, list[Any]]] = [
     (Policy, "recovery", [None, 30.0, Cooldown, ConsecutiveFailures()]),
     (Policy, "classify", [None, 5, "failure"]),
     (Policy, "fallback", [5, "nothing"]),
+    (Policy, "ramp", NO_SECONDS),
 ]
 
 SENSE: list[tuple[Callable[..., Any], str, list[Any]]] = [
@@ -46,6 +47,7 @@ SENSE: list[tuple[Callable[..., Any], str, list[Any]]] = [
     (Policy, "max_probes", [1, 100]),
     (Policy, "successes_to_close", [1, 100]),
     (Policy, "probe_lease", [1e-3, 30, 1e6]),
+    (Policy, "ramp", [None, 1e-3, 60]),
 ]
 
 

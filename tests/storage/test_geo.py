@@ -133,6 +133,22 @@ def test_the_second_try_may_be_the_answer(standin: StandIn) -> None:
     assert policy.primary.snapshot()["failures"] == 0
 
 
+def test_what_the_ramp_holds_back_is_read_from_the_secondary(standin: StandIn) -> None:
+    store(standin)
+    policy = Policy(trip=ConsecutiveFailures(2), recovery=Cooldown(10.0), ramp=60.0)
+    clock, dice = Clock(), iter([0.5, 0.05, 0.5])
+    primary = CircuitBreaker("primary", policy, clock=clock, random=lambda: next(dice))
+    blob = blob_of(standin, GeoFailover(primary=primary))
+    primary.trip()
+    clock.now += 10.0
+    trail = Trail(standin)
+
+    for _ in range(4):
+        assert blob.download_blob().readall() == HELLO
+
+    assert trail.look() == "PSPS"
+
+
 @pytest.mark.parametrize("backoff", [0.0, 7.5])
 def test_backoff_lies_between_tries_at_one_endpoint(
     standin: StandIn, backoff: float, monkeypatch: pytest.MonkeyPatch
