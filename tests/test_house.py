@@ -43,6 +43,11 @@ MAY_IMPORT = {
     "failover.console": {"failover.events"},
     "circuitbreaker": {"failover.console", "failover.demo", "failover.plan", "failover.storage"},
 }
+# Of the library, what may import packages of an extra.
+EXTRAS: dict[str, set[str]] = {
+    "failover.breaker.stores.": {"redis", "azure"},
+    "failover.breaker.otel": {"opentelemetry"},
+}
 NO_SCREEN = {"rich", "typer"}
 NO_SDK = {"azure", "requests", "dotenv"}
 
@@ -97,8 +102,8 @@ def test_screen_and_sdk_stay_where_they_belong(file: Path) -> None:
     if part in ("failover.console", "failover.events", "circuitbreaker"):
         assert not foreign & NO_SDK
     if part == "failover.breaker":
-        stores = {"redis", "azure"} if module_of(file).startswith("failover.breaker.stores.") else set()
-        assert foreign <= set(sys.stdlib_module_names) | {"failover"} | stores
+        extra = next((found for module, found in EXTRAS.items() if module_of(file).startswith(module)), set())
+        assert foreign <= set(sys.stdlib_module_names) | {"failover"} | extra
 
 
 @pytest.mark.parametrize("file", SOURCES, ids=lambda file: str(file.relative_to(ROOT)))
