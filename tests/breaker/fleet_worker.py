@@ -20,13 +20,17 @@ PAUSE = 0.01  # seconds between two calls
 
 @dataclass(frozen=True)
 class Job:
-    """url: the store's, or None. account: of FAILOVER_STATE_CONNECTION_STRING. port: the remote's. Seconds."""
+    """url: the store's, or None. account: of FAILOVER_STATE_CONNECTION_STRING. port: the remote's. Seconds.
+
+    refresh: of the store, where it is not to be its own.
+    """
 
     url: str | None
     account: str
     port: int
     cooldown: float
     lease: float
+    refresh: float | None = None
 
 
 def ask_remote(port: int) -> None:
@@ -47,6 +51,8 @@ def work(job: Job, line: Connection) -> None:
             line.send({"t": time.monotonic(), "to": event.new.value})
 
     store = None if job.url is None else open_store(job.url)
+    if store is not None and job.refresh is not None:
+        store.refresh = job.refresh
     circuit = CircuitBreaker("https://remote.example/", policy, store=store, listeners=[listen])
     line.send({"t": time.monotonic(), "ready": True})
     line.recv()  # go

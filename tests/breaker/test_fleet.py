@@ -27,7 +27,8 @@ SIZE = 8
 COOLDOWN = 1.0
 SECONDS = 3.5  # of an outage, beyond the time until all are open
 LEASE = 2.0
-KNOWN_WITHIN = {"redis": 1.5, "blob": 1.5, "table": 1.5}
+KNOWN_WITHIN = 1.5
+PUSHED_WITHIN = 0.1
 
 
 class Remote:
@@ -73,10 +74,10 @@ class Remote:
 class Worker:
     """One process of the fleet. `said` has what it said, in order."""
 
-    def __init__(self, url: str | None, port: int) -> None:
+    def __init__(self, url: str | None, port: int, refresh: float | None = None) -> None:
         self._line, theirs = PROCESSES.Pipe()
         account = os.environ.get("FAILOVER_STATE_CONNECTION_STRING", "")
-        job = Job(url, account, port, COOLDOWN, LEASE)
+        job = Job(url, account, port, COOLDOWN, LEASE, refresh)
         self.process = PROCESSES.Process(target=work, args=(job, theirs), daemon=True)
         self.process.start()
         theirs.close()
@@ -112,10 +113,10 @@ def wait_until(condition: Callable[[], object], seconds: float = 15.0) -> None:
 
 
 @contextmanager
-def fleet(url: str | None) -> Iterator[tuple[list[Worker], Remote]]:
+def fleet(url: str | None, refresh: float | None = None) -> Iterator[tuple[list[Worker], Remote]]:
     """Eight workers, all calling a remote that is well."""
     remote = Remote()
-    workers = [Worker(url, remote.port) for _ in range(SIZE)]
+    workers = [Worker(url, remote.port, refresh) for _ in range(SIZE)]
     try:
         wait_until(lambda: all(worker.said for worker in workers), 60.0)
         time.sleep(0.3)  # for their first look at the store
@@ -170,8 +171,7 @@ def test_eight_processes_are_one_circuit(kind: str, store_url: Callable[[str], s
         took = [seconds for worker in workers[: 5 if kind == "redis" else 2] for seconds in spread(workers, worker)]
         middle, most = statistics.median(took) * 1000, max(took) * 1000
         print(f"\n{kind}: known after {middle:.1f} ms in the median, {most:.1f} ms at most")
-        assert statistics.median(took) < KNOWN_WITHIN[kind]
-        assert max(took) < max(KNOWN_WITHIN[kind], 0.5)  # this machine has two cores for ten processes
+        assert max(took) < KNOWN_WITHIN
 
         first, probes = kill_for(workers, remote, SECONDS)
         gaps = [later - earlier for earlier, later in itertools.pairwise(probes)]
@@ -198,6 +198,16 @@ def test_eight_processes_are_one_circuit(kind: str, store_url: Callable[[str], s
             assert stopped.state == "half-open"
             stopped.send(signal.SIGCONT)
             wait_until(lambda: all_in(workers, "closed"))
+
+
+@pytest.mark.redis
+def test_redis_tells_all_at_once(store_url: Callable[[str], str]) -> None:
+    # They look at the store once a minute: what they know sooner they were told.
+    with fleet(store_url("redis"), refresh=60.0) as (workers, _):
+        rounds = [max(spread(workers, worker)) for worker in workers]
+        print(f"\nredis, pushed: the last knew after {', '.join(f'{seconds * 1000:.0f}' for seconds in rounds)} ms")
+        # Of eight trips one at least while nothing else kept the machine's two cores from ten processes.
+        assert min(rounds) < PUSHED_WITHIN
 
 
 def lose_the_prober(workers: list[Worker], remote: Remote, how: signal.Signals) -> tuple[Worker, float]:

@@ -1,0 +1,73 @@
+"""The examples of docs/breaker.md, as they stand there."""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from failover.breaker import FAILURE, NEUTRAL, SUCCESS, CircuitBreaker, CircuitOpen, State
+
+TEXT = (Path(__file__).parent.parent / "docs" / "breaker.md").read_text(encoding="utf-8")
+
+
+def run(heading: str, **names: Any) -> dict[str, Any]:
+    """Run the block below this heading, and give what it defines."""
+    section = TEXT.partition(f"## {heading}\n")[2].partition("\n## ")[0]
+    (code,) = re.findall(r"^```python\n(.*?)^```", section, re.DOTALL | re.MULTILINE)
+    exec(code, names)  # noqa: S102 (that is the test)
+    return names
+
+
+@pytest.mark.parametrize("day", [1, 2])
+def test_planned_downtime(day: int) -> None:
+    names = run("A remote that is away by plan")
+    breaker = CircuitBreaker("database")
+
+    def at(hour: int, minute: int) -> State:
+        names["follow_the_plan"](breaker, lambda: dt.datetime(2026, 11, day, hour, minute))  # noqa: DTZ001
+        return breaker.state
+
+    for _ in range(2):
+        assert at(23, 29) is State.CLOSED
+        assert at(23, 30) is State.OPEN
+        with pytest.raises(CircuitOpen):
+            breaker.call(int)
+        assert at(23, 54) is State.OPEN
+        assert at(23, 55) is State.CLOSED
+        assert breaker.call(int) == 0
+
+
+def test_ramp() -> None:
+    breaker: CircuitBreaker = run("A remote that has just come back")["breaker"]
+    breaker.isolate()
+    breaker.reset()
+    assert breaker.snapshot()["ramp"] == pytest.approx(0.1, abs=0.05)
+
+
+def test_own_classifier() -> None:
+    judge = run("What is a failure")["policy"].classify
+    assert judge(KeyError("x")) is NEUTRAL
+    assert judge({"degraded": True}) is FAILURE
+    assert judge({"degraded": False}) is SUCCESS
+    assert judge(ConnectionError()) is FAILURE
+
+
+@pytest.mark.parametrize(("down", "price", "stock"), [(False, 5, 7), (True, {"price": "ask us"}, 0)])
+def test_fallbacks(down: bool, price: object, stock: int) -> None:
+    def answer(value: object) -> object:
+        if down:
+            raise ConnectionError("down")
+        return value
+
+    names = run("Something else instead of an error", fetch_price=lambda: answer(5), fetch_stock=lambda: answer(7))
+    assert (names["price"], names["stock"]) == (price, stock)
+    assert names["breakers"].on("https://other.example/").call(answer, None) is None
+
+
+def test_metrics_of_the_programs_own_provider() -> None:
+    breakers = run("Watching it")["breakers"]
+    assert breakers.on("https://orders.example/").call(int) == 0
