@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import AsyncIterator, Callable, Coroutine, Generator
 from concurrent.futures import CancelledError
 from dataclasses import dataclass, field
+from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -50,13 +54,20 @@ def classify(outcome: object) -> Verdict:
 
 
 # All seconds here are whole numbers, so that a boundary can be met exactly.
+SECONDS = 10  # that a rate by time looks back on
 
 
 @dataclass
 class Rate:
     percent: int
-    calls: int
+    calls: int | None  # None: of the last `SECONDS`
     minimum: int
+
+    def last(self, results: list[tuple[int, bool]], now: int) -> list[bool]:
+        """Those that count now; the circuit's slices of a second are the model's seconds."""
+        if self.calls is not None:
+            return [failed for _, failed in results[-self.calls :]]
+        return [failed for at, failed in results if at > now - SECONDS]
 
     def is_too_many(self, failures: int, calls: int) -> bool:
         return failures > 0 and calls >= self.minimum and 100 * failures >= self.percent * calls
@@ -74,9 +85,12 @@ class Rules:
     max_probes: int
     successes_to_close: int
     lease: int
+    ramp: int | None
+    jitter: bool  # half of the cooldown at most
 
     def policy(self) -> Policy:
-        wait = Cooldown(self.cooldown, self.factor, self.maximum) if self.cooldown else AfterCalls(self.calls)
+        jitter = 0.5 if self.jitter else 0.0
+        wait = Cooldown(self.cooldown, self.factor, self.maximum, jitter) if self.cooldown else AfterCalls(self.calls)
         return Policy(
             trip=self.trip(),
             recovery=wait,
@@ -85,12 +99,14 @@ class Rules:
             successes_to_close=self.successes_to_close,
             probe_lease=self.lease,
             classify=classify,
+            ramp=self.ramp,
         )
 
     def trip(self) -> ConsecutiveFailures | FailureRate:
         if self.rate is None:
             return ConsecutiveFailures(self.threshold)
-        return FailureRate(self.rate.percent / 100, calls=self.rate.calls, minimum=self.rate.minimum)
+        seconds = SECONDS if self.rate.calls is None else None
+        return FailureRate(self.rate.percent / 100, self.rate.calls, seconds, self.rate.minimum)
 
     def fewest(self) -> int:
         """Failures that can trip."""
@@ -115,10 +131,13 @@ class Model:
 
     rules: Rules
     now: int = 1000
+    dice: float = 0.0  # what the next random number is: a half or a quarter, so that sums are exact
+    closed_at: int | None = None  # where it ramps from
+    shortened: float = 0.0  # by jitter, the share of this cooldown
     state: str = "closed"
     era: object = field(default_factory=object)
     failures: int = 0
-    results: list[bool] = field(default_factory=list)  # of this era: True for a failure
+    results: list[tuple[int, bool]] = field(default_factory=list)  # of this era: when, and True for a failure
     asked: int = 0  # by the failure that opened the circuit
     times_opened: int = 0
     failed_recoveries: int = 0
@@ -131,15 +150,15 @@ class Model:
 
     # --- time ---
 
-    def wait(self) -> int | None:
+    def wait(self) -> float | None:
         if self.state != "open" or self.isolated or self.rules.cooldown is None:
             return None
         length = self.rules.cooldown
         for _ in range(self.failed_recoveries):
             length = min(length * self.rules.factor, max(self.rules.maximum, self.rules.cooldown))
-        return max(length, min(self.asked, self.rules.maximum))
+        return max(length * (1 - self.shortened), min(self.asked, self.rules.maximum))
 
-    def left(self) -> int | None:
+    def left(self) -> float | None:
         wait = self.wait()
         return None if wait is None else max(0, self.opened_at + wait - self.now)
 
@@ -148,8 +167,16 @@ class Model:
         found = [probe.began + self.rules.lease for probe in self.probes]
         left = self.left()
         if left is not None:
-            found.append(self.now + left)
+            found.append(math.ceil(self.now + left))
+        if self.closed_at is not None and self.rules.ramp is not None:
+            found.append(self.closed_at + self.rules.ramp)
         return [moment for moment in found if moment > self.now]
+
+    def share(self) -> float | None:
+        """Of the calls that a ramp lets through."""
+        if self.closed_at is None or self.rules.ramp is None or self.now >= self.closed_at + self.rules.ramp:
+            return None
+        return 0.1 + 0.9 * (self.now - self.closed_at) / self.rules.ramp
 
     # --- calls ---
 
@@ -158,14 +185,16 @@ class Model:
             self._become("half-open")
             self.probes, self.good_probes = [], 0
         if self.state == "closed":
-            return Held(self.now, self.era, probe=False)
+            share = self.share()
+            if share is None or self.dice < share:
+                return Held(self.now, self.era, probe=False)
         if self.state == "half-open":
             alive = [probe for probe in self.probes if self.now - probe.began < self.rules.lease]
             if len(alive) < self.rules.max_probes:
                 call = Held(self.now, self.era, probe=True)
                 self.probes = [*alive, call]  # those whose lease is over have given up their place
                 return call
-        self.turned_away += 1
+        self.turned_away += self.state == "open"
         self.told.append(("refused", self.left(), self.failures))
         return None
 
@@ -198,11 +227,11 @@ class Model:
 
     def _count(self, failed: bool) -> bool:
         """Whether the results are too bad now."""
-        self.results.append(failed)
+        self.results.append((self.now, failed))
         if self.rules.rate is None:
             self.failures = self.failures + 1 if failed else 0
             return self.failures >= self.rules.threshold
-        last = self.results[-self.rules.rate.calls :]
+        last = self.rules.rate.last(self.results, self.now)
         self.failures = sum(last)
         return self.rules.rate.is_too_many(self.failures, len(last))
 
@@ -230,6 +259,7 @@ class Model:
         self.turned_away = 0
 
     def close(self) -> None:
+        self.closed_at = None if self.state == "closed" else self.now
         self.failures = 0
         self.results = []
         self.isolated = False
@@ -238,6 +268,8 @@ class Model:
     def _start_waiting(self, asked: int = 0) -> None:
         self.asked = asked
         self.opened_at = self.now
+        self.closed_at = None
+        self.shortened = 0.5 * self.dice if self.rules.jitter else 0.0
         self.turned_away = 0
         self.probes = []
 
@@ -273,6 +305,88 @@ ERRORS: dict[str, type[BaseException]] = {
 }
 
 
+def in_block(breaker: CircuitBreaker, work: Callable[[str], str]) -> Callable[[str], str]:
+    def block(what: str) -> str:
+        with breaker:
+            return work(what)
+
+    return block
+
+
+def as_generator(breaker: CircuitBreaker, work: Callable[[str], str]) -> Callable[[str], str]:
+    @breaker
+    def pieces(what: str) -> Generator[str, None, str]:
+        yield "a piece"
+        return work(what)
+
+    def collect(what: str) -> str:
+        iterator = pieces(what)
+        assert next(iterator) == "a piece"
+        try:
+            next(iterator)
+        except StopIteration as end:
+            return str(end.value)
+        raise AssertionError("it should have ended")
+
+    return collect
+
+
+def in_a_task(steps: Coroutine[Any, Any, str]) -> str:
+    """What a coroutine gives that waits for nothing."""
+    try:
+        steps.send(None)
+    except StopIteration as end:
+        return str(end.value)
+    raise AssertionError("it waited")
+
+
+def awaited(way: Callable[[CircuitBreaker, Any], Callable[[str], Any]]) -> Any:
+    """An async way in, as a sync one."""
+
+    def make(breaker: CircuitBreaker, work: Callable[[str], str]) -> Callable[[str], str]:
+        async def awork(what: str) -> str:
+            return work(what)
+
+        run = way(breaker, awork)
+        return lambda what: in_a_task(run(what))
+
+    return make
+
+
+def in_async_block(breaker: CircuitBreaker, awork: Any) -> Callable[[str], Any]:
+    async def block(what: str) -> str:
+        async with breaker:
+            return str(await awork(what))
+
+    return block
+
+
+def as_async_generator(breaker: CircuitBreaker, awork: Any) -> Callable[[str], Any]:
+    @breaker
+    async def pieces(what: str) -> AsyncIterator[str]:
+        yield "a piece"
+        yield await awork(what)
+
+    async def collect(what: str) -> str:
+        return [piece async for piece in pieces(what)][-1]
+
+    return collect
+
+
+FORMS: dict[str, Callable[[CircuitBreaker, Callable[[str], str]], Callable[[str], str]]] = {
+    "call": lambda breaker, work: lambda what: breaker.call(work, what),
+    "decorator": lambda breaker, work: breaker(work),
+    "execute": lambda breaker, work: lambda what: str(breaker.execute(lambda: work(what))),
+    "with": in_block,
+    "generator": as_generator,
+    "async call": awaited(lambda breaker, awork: lambda what: breaker.acall(awork, what)),
+    "async decorator": awaited(lambda breaker, awork: breaker(awork)),
+    "async execute": awaited(lambda breaker, awork: lambda what: breaker.aexecute(lambda: awork(what))),
+    "async with": awaited(in_async_block),
+    "async generator": awaited(as_async_generator),
+}
+
+
 class CircuitAgainstModel(RuleBasedStateMachine):
     @initialize(
         rules=st.builds(
@@ -282,7 +396,7 @@ class CircuitAgainstModel(RuleBasedStateMachine):
                 lambda calls: st.builds(
                     Rate,
                     percent=st.sampled_from([0, 7, 25, 50, 100]),
-                    calls=st.just(calls),
+                    calls=st.sampled_from([calls, None]),
                     minimum=st.integers(1, calls),
                 )
             ),
@@ -295,6 +409,8 @@ class CircuitAgainstModel(RuleBasedStateMachine):
             max_probes=st.integers(1, 3),
             successes_to_close=st.integers(1, 3),
             lease=st.sampled_from([2, 7]),
+            ramp=st.sampled_from([None, None, 9]),
+            jitter=st.booleans(),
         )
     )
     def begin(self, rules: Rules) -> None:
@@ -307,6 +423,7 @@ class CircuitAgainstModel(RuleBasedStateMachine):
             "modelled",
             rules.policy(),
             clock=lambda: float(self.model.now),
+            random=lambda: self.model.dice,
             listeners=[lambda event: self.told.append(plain(event))],
         )
 
@@ -315,6 +432,10 @@ class CircuitAgainstModel(RuleBasedStateMachine):
     @rule(seconds=st.integers(1, 12))
     def time_passes(self, seconds: int) -> None:
         self.model.now += seconds
+
+    @rule(dice=st.sampled_from([0.0, 0.25, 0.5, 0.75]))
+    def fortune_turns(self, dice: float) -> None:
+        self.model.dice = dice
 
     @precondition(lambda self: self.model.boundaries())
     @rule(data=st.data(), past=st.sampled_from([-1, 0, 0, 1]))
@@ -394,14 +515,18 @@ class CircuitAgainstModel(RuleBasedStateMachine):
     # --- calls that come back at once, and what happens meanwhile ---
 
     @rule(
-        form=st.sampled_from(["call", "decorator", "with"]),
+        form=st.sampled_from(sorted(FORMS)),
         outcome=st.sampled_from(sorted(OUTCOMES)),
         takes=st.sampled_from([0, 0, 0, 2, 3, 4]),
         meanwhile=st.sampled_from([None, None, None, None, "trip", "reset", "isolate"]),
     )
     def call(self, form: str, outcome: str, takes: int, meanwhile: str | None) -> None:
-        if form == "with" and outcome in ("bad", "nothing"):
-            outcome = "good"  # a block has no result that could be judged
+        if ("with" in form or form == "async generator") and outcome in ("bad", "nothing"):
+            outcome = "good"  # neither has a result that could be judged
+        if form.startswith("async") and self.model.rules.timeout is not None:
+            form = form.removeprefix("async ")  # a loop's own time decides then: see test_async.py
+        if "generator" in form and takes > (self.model.rules.timeout or takes):
+            takes = 0  # its time is its reader's too, so the time-out does not apply to it
         model, breaker = self.model, self.breaker
         call = model.ask()
         left = model.left()
@@ -414,11 +539,7 @@ class CircuitAgainstModel(RuleBasedStateMachine):
                 raise ERRORS[what](what)
             return what
 
-        def block(what: str) -> str:
-            with breaker:
-                return work(what)
-
-        run = {"call": lambda what: breaker.call(work, what), "decorator": breaker(work), "with": block}[form]
+        run = FORMS[form](breaker, work)
         try:
             came = run(outcome)
         except CircuitOpen as refusal:
@@ -461,9 +582,10 @@ class CircuitAgainstModel(RuleBasedStateMachine):
             "retry_after": model.left(),
             "calls_left": model.rules.calls - model.turned_away if counts else None,
             "isolated": model.isolated,
+            "ramp": model.share() if model.state == "closed" else None,
             "opened": model.times_opened,
         }
-        assert {key: snapshot[key] for key in expected} == expected
+        assert {key: snapshot[key] for key in expected} == pytest.approx(expected)
         assert self.breaker.state.value == model.state
         assert snapshot["era"] >= self.last_era
         assert snapshot["era"] > self.last_era or model.state == self.last_state
