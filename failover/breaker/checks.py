@@ -9,8 +9,8 @@ LARGEST = sys.float_info.max
 
 
 def count(field: str, value: object) -> None:
-    """An integer from 1."""
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+    """An integer from 1, and one that a machine can count to."""
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= sys.maxsize:
         raise ValueError(f"{field} must be an integer from 1, not {value!r}")
 
 

@@ -16,7 +16,7 @@ from typing import Any, Final, ParamSpec, TypeVar, cast
 
 from failover.breaker import checks
 from failover.breaker.blocks import entered, leave
-from failover.breaker.errors import CircuitOpen, FailureReported, TooSlow, describe
+from failover.breaker.errors import CircuitOpen, TooSlow, describe, error_of
 from failover.breaker.events import CallEnded, CallFailed, Listener, Transition
 from failover.breaker.failures import FAILURE, NEUTRAL, SUCCESS, Verdict, classify, is_cancellation
 from failover.breaker.guard import arun, awaited, guard, run
@@ -124,8 +124,10 @@ class CircuitBreaker:
             result = fn(*args, **kwargs)
         except BaseException as error:  # noqa: BLE001 (raised again, or the fallback's)
             return self._end_badly(calm, error)  # type: ignore[no-any-return]
-        verdict = SUCCESS if type(result) in self._plain else self._judge(result)
         # Nearly all calls end here without a lock, since nothing has failed and nothing has changed.
+        if type(result) in self._plain and self._calm is calm:
+            return result
+        verdict = self._judge(result)
         if verdict is not SUCCESS or self._calm is not calm:
             self._settle(None, calm, verdict, result, 0.0, None)
         return result
@@ -139,7 +141,9 @@ class CircuitBreaker:
             result = await fn(*args, **kwargs)
         except BaseException as error:  # noqa: BLE001 (raised again, or the fallback's)
             return await awaited(self._end_badly(calm, error))  # type: ignore[no-any-return]
-        verdict = SUCCESS if type(result) in self._plain else self._judge(result)
+        if type(result) in self._plain and self._calm is calm:
+            return result
+        verdict = self._judge(result)
         if verdict is not SUCCESS or self._calm is not calm:
             self._settle(None, calm, verdict, result, 0.0, None)
         return result
@@ -288,8 +292,7 @@ class CircuitBreaker:
             return
         failure, said, wait = None, "", None
         if verdict is FAILURE:
-            by_result = FailureReported("the result was classified as a failure")
-            failure = outcome if isinstance(outcome, BaseException) else by_result
+            failure = error_of(outcome)
             # Under the lock the error's own code must not run.
             said, wait = describe(failure), retry_after_of(outcome)
         with self._lock:

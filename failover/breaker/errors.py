@@ -45,6 +45,13 @@ class TooSlow(TimeoutError):  # noqa: N818 (it says what the answer was)
     """The remote answered, and took longer than `Policy.timeout`: the answer is used and counts as a failure."""
 
 
+def error_of(outcome: object) -> BaseException:
+    """The error by which a call failed, also where it was its result that was classified as a failure."""
+    if isinstance(outcome, BaseException):
+        return outcome
+    return FailureReported("the result was classified as a failure")
+
+
 def describe(error: BaseException) -> str:
     """The error's type and message as one line of printable characters, at most 200 long.
 

@@ -131,6 +131,8 @@ def _is(kind: Callable[[object], bool], fn: Callable[..., object]) -> bool:
 
 
 def _function(breaker: CircuitBreaker, fn: Callable[..., Any]) -> Callable[..., Any]:
+    plain = breaker._plain
+
     @functools.wraps(fn)
     def guarded(*args: Any, **kwargs: Any) -> Any:
         # `call` written out: going through it would double what a decorated function pays.
@@ -141,7 +143,9 @@ def _function(breaker: CircuitBreaker, fn: Callable[..., Any]) -> Callable[..., 
             result = fn(*args, **kwargs)
         except BaseException as error:  # noqa: BLE001 (raised again, or the fallback's)
             return breaker._end_badly(calm, error)
-        verdict = SUCCESS if type(result) in breaker._plain else breaker._judge(result)
+        if type(result) in plain and breaker._calm is calm:
+            return result
+        verdict = breaker._judge(result)
         if verdict is not SUCCESS or breaker._calm is not calm:
             breaker._settle(None, calm, verdict, result, 0.0, None)
         return result
@@ -150,6 +154,8 @@ def _function(breaker: CircuitBreaker, fn: Callable[..., Any]) -> Callable[..., 
 
 
 def _coroutine_function(breaker: CircuitBreaker, fn: Callable[..., Any]) -> Callable[..., Any]:
+    plain = breaker._plain
+
     @functools.wraps(fn)
     async def guarded(*args: Any, **kwargs: Any) -> Any:
         # `acall` written out, as above.
@@ -160,7 +166,9 @@ def _coroutine_function(breaker: CircuitBreaker, fn: Callable[..., Any]) -> Call
             result = await fn(*args, **kwargs)
         except BaseException as error:  # noqa: BLE001 (raised again, or the fallback's)
             return await awaited(breaker._end_badly(calm, error))
-        verdict = SUCCESS if type(result) in breaker._plain else breaker._judge(result)
+        if type(result) in plain and breaker._calm is calm:
+            return result
+        verdict = breaker._judge(result)
         if verdict is not SUCCESS or breaker._calm is not calm:
             breaker._settle(None, calm, verdict, result, 0.0, None)
         return result

@@ -26,10 +26,16 @@ def retry_after_of(outcome: object) -> float | None:
             return None
         if text.isascii() and text.isdigit():
             return _sensible(float(text))
-        now = _header(headers, "Date")
-        return _sensible(_moment(text) - (_moment(now) if now else time.time()))
+        return _sensible(_moment(text) - _now(_header(headers, "Date")))
     except Exception:  # noqa: BLE001 (anybody's objects: their properties may raise anything)
         return None
+
+
+def _now(date: str | None) -> float:
+    try:
+        return _moment(date) if date else time.time()
+    except (ValueError, TypeError, OverflowError):  # a date that is none
+        return time.time()
 
 
 def _moment(date: str) -> float:

@@ -6,7 +6,6 @@ import json
 import logging
 import threading
 import traceback
-from collections import deque
 from collections.abc import Iterable
 
 from failover.breaker.errors import describe
@@ -31,7 +30,8 @@ class Teller:
         """Whether a listener is to be told of each call that ends."""
         for listener in listeners:
             self.subscribe(listener)
-        self._untold: deque[BreakerEvent | tuple[str, Exception]] = deque()
+        # No deque: an empty one is 600 bytes, a third of a circuit.
+        self._untold: list[BreakerEvent | tuple[str, Exception]] = []
         self._telling = threading.Lock()
 
     def subscribe(self, listener: Listener) -> None:
@@ -64,7 +64,7 @@ class Teller:
                 return
             try:
                 while self._untold:
-                    event = self._untold.popleft()
+                    event = self._untold.pop(0)
                     if isinstance(event, tuple):
                         self.log_defect(*event)
                         continue

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from failover.breaker import AfterCalls, ConsecutiveFailures, Cooldown, Policy, failures
 
-NO_COUNTS = [0, -1, 1.0, 2.5, True, False, None, "5", math.nan, math.inf, [1]]
+NO_COUNTS = [0, -1, 1.0, 2.5, True, False, None, "5", math.nan, math.inf, [1], 10**400]
 NO_SECONDS = [0, 0.0, -1, -0.1, math.nan, math.inf, -math.inf, True, "30", 10**400, -(10**400), [1.0], 1j]
 NO_FACTORS = [0, 0.99, -2, math.nan, math.inf, True, None, "2", 10**400]
 NO_SHARES = [-0.01, 1.01, math.nan, math.inf, True, None, "0.5", 10**400]
