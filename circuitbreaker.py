@@ -12,14 +12,11 @@ if __name__ == "__main__":
 
 import contextlib
 import logging
-import math
-import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from enum import IntEnum
 from pathlib import Path
 from typing import Annotated, Any, Final
-from urllib.parse import urlsplit
 
 import typer
 from rich.console import Console
@@ -27,6 +24,7 @@ from rich.console import Console
 from failover.console.keys import KeyReader, press
 from failover.console.live import LiveScreen
 from failover.console.log import JsonLines
+from failover.console.options import from_zero, positive, proxy_url, ranges
 from failover.console.plain import PlainLines
 from failover.console.sinks import Sinks, flush_or_forget
 from failover.console.words import clean
@@ -43,7 +41,6 @@ VERSION: Final = "0.1.0"
 LIVE_RATE: Final = 25.0  # reads per second: a person must see the switching
 TIMEOUT_HELP: Final = "One attempt's connect and read time-out; an answer after half of it is used but is a failure."
 SIGNALS: Final = tuple(each for each in signal.Signals if each.name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK"))
-LONGEST: Final = 86400.0  # seconds; what sockets take is not endless
 
 
 class Exit(IntEnum):
@@ -66,41 +63,6 @@ class Ended(BaseException):
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
 
-def _positive(value: float | None) -> float | None:
-    if value is not None and not 0 < value <= LONGEST:
-        raise typer.BadParameter(f"must be a number of seconds above 0, {LONGEST:g} at most.")
-    return value
-
-
-def _from_zero(value: float | None) -> float | None:
-    if value is not None and not (math.isfinite(value) and value >= 0):
-        raise typer.BadParameter("must be a finite number from 0.")
-    return value
-
-
-def _ranges(values: list[str] | None) -> list[str]:
-    for value in values or []:
-        match = re.fullmatch(r"([0-9]{1,15}):([0-9]{1,15})", value)
-        if match is None:
-            raise typer.BadParameter(f"{value[:40]!r} is not FIRST:LAST, such as 201:400.")
-        if not 1 <= int(match[1]) <= int(match[2]):
-            raise typer.BadParameter(f"{value!r}: reads are counted from 1, and FIRST comes before LAST.")
-    return values or []
-
-
-def _proxy(value: str | None) -> str | None:
-    if value is None:
-        return None
-    try:
-        parts = urlsplit(value)
-        good = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port is None or parts.port > 0)
-    except ValueError:
-        good = False
-    if not good or not value.isprintable() or " " in value:
-        raise typer.BadParameter("must look like http://127.0.0.1:8888.")  # not the value: it may hold a password
-    return value
-
-
 def _version(wanted: bool) -> None:
     if wanted:
         typer.echo(f"circuitbreaker.py {VERSION}")
@@ -117,27 +79,27 @@ def main(
     pause_every: Annotated[int, _option("N", "Pause after every N reads; 0: never.", min=0)] = 200,
     rate: Annotated[
         float | None,
-        _option("N", "Reads per second at most; 0: no limit.", callback=_from_zero, show_default="25 live, 0 plain"),
+        _option("N", "Reads per second at most; 0: no limit.", callback=from_zero, show_default="25 live, 0 plain"),
     ] = None,
     retry_threshold: Annotated[int, _option("N", "Failures in a row that open the circuit.", min=1)] = 5,
     secondary_threshold: Annotated[
         int, _option("N", "Reads that go straight to the secondary before the primary is probed.", min=1)
     ] = 20,
     cooldown: Annotated[
-        float | None, _option("SECONDS", "Probe the primary after a time instead.", callback=_positive)
+        float | None, _option("SECONDS", "Probe the primary after a time instead.", callback=positive)
     ] = None,
-    timeout: Annotated[float, _option("SECONDS", TIMEOUT_HELP, callback=_positive)] = 2.0,
+    timeout: Annotated[float, _option("SECONDS", TIMEOUT_HELP, callback=positive)] = 2.0,
     fault: Annotated[Fault, _option(None, "What the key f and --fail inject.")] = Fault.STATUS_503,
     fail: Annotated[
-        list[str] | None, _option("FIRST:LAST", "Inject it on these reads; may be repeated.", callback=_ranges)
+        list[str] | None, _option("FIRST:LAST", "Inject it on these reads; may be repeated.", callback=ranges)
     ] = None,
     proxy: Annotated[
-        str | None, _option("URL", "Send storage traffic through Fiddler or any proxy.", callback=_proxy)
+        str | None, _option("URL", "Send storage traffic through Fiddler or any proxy.", callback=proxy_url)
     ] = None,
     ca_bundle: Annotated[Path | None, _option("FILE", "Certificate of that proxy, PEM or DER.")] = None,
     replication_lag: Annotated[
         float | None,
-        _option("SECONDS", "How far the stand-in's secondary lags.", callback=_from_zero, show_default="1.0"),
+        _option("SECONDS", "How far the stand-in's secondary lags.", callback=from_zero, show_default="1.0"),
     ] = None,
     state: Annotated[str, _option("URL", "Where circuits agree: redis://, blob://, table://.")] = "memory://",
     plain: Annotated[

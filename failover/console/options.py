@@ -1,0 +1,51 @@
+"""What the value of an option must be, and what is said of one that is not."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Final
+from urllib.parse import urlsplit
+
+import typer
+
+LONGEST: Final = 86400.0  # seconds; what sockets take is not endless
+
+
+def positive(value: float | None) -> float | None:
+    """A number of seconds above 0, or None."""
+    if value is not None and not 0 < value <= LONGEST:
+        raise typer.BadParameter(f"must be a number of seconds above 0, {LONGEST:g} at most.")
+    return value
+
+
+def from_zero(value: float | None) -> float | None:
+    """A finite number from 0, or None."""
+    if value is not None and not (math.isfinite(value) and value >= 0):
+        raise typer.BadParameter("must be a finite number from 0.")
+    return value
+
+
+def ranges(values: list[str] | None) -> list[str]:
+    """Pairs FIRST:LAST of reads, counted from 1."""
+    for value in values or []:
+        match = re.fullmatch(r"([0-9]{1,15}):([0-9]{1,15})", value)
+        if match is None:
+            raise typer.BadParameter(f"{value[:40]!r} is not FIRST:LAST, such as 201:400.")
+        if not 1 <= int(match[1]) <= int(match[2]):
+            raise typer.BadParameter(f"{value!r}: reads are counted from 1, and FIRST comes before LAST.")
+    return values or []
+
+
+def proxy_url(value: str | None) -> str | None:
+    """The URL of a proxy; what is said of a bad one does not repeat it: it may hold a password."""
+    if value is None:
+        return None
+    try:
+        parts = urlsplit(value)
+        good = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port is None or parts.port > 0)
+    except ValueError:
+        good = False
+    if not good or not value.isprintable() or " " in value:
+        raise typer.BadParameter("must look like http://127.0.0.1:8888.")
+    return value
