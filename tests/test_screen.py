@@ -92,8 +92,8 @@ def test_a_run_by_hand(request: pytest.FixtureRequest, tmp_path: Path, server: s
         terminal.press("\r")
         assert terminal.ended() == 0
         terminal.check_given_back()
-        assert "160 reads: primary " in terminal.screen.text
-        assert "the circuit opened once" in terminal.screen.text
+        assert "160 reads, all answered" in terminal.screen.text
+        assert "The circuit opened once" in terminal.screen.text
         log = terminal.log
     log.check()
     assert [line["n"] for line in log.all("paused")] == [40, 80, 120]

@@ -13,18 +13,18 @@ from typing import TextIO
 
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.live import Live
-from rich.text import Text
 
 from failover import events as ev
-from failover.console import words
 from failover.console.frame import Picture, render
-from failover.console.glyphs import CELL_STYLES
-from failover.console.view import Cell, View
+from failover.console.record import Record
+from failover.console.summary import summary
+from failover.console.view import View
 
-__all__ = ["LiveScreen", "render", "summary"]
+__all__ = ["LiveScreen", "render"]
 
 _REFRESH = 1 / 12  # seconds between two looks for something new
 _KEPT_LINES = 50
+_PROMPT = 2  # rows that the shell takes below the summary
 
 
 class LiveScreen:
@@ -44,6 +44,7 @@ class LiveScreen:
     ) -> None:
         """Draw on `console`. `clock` in seconds, monotonic; `time_of_day` in seconds since the epoch."""
         self.view = View()
+        self.record = Record()
         self.lost = False
         self._console = console
         self._clock = clock
@@ -72,6 +73,7 @@ class LiveScreen:
                 self._zero = self._clock() - event.t
                 self.view.start = self._time_of_day() - event.t
             self.view.apply(event)
+            self.record.apply(event)
 
     def __enter__(self) -> LiveScreen:
         """Take the screen."""
@@ -93,7 +95,10 @@ class LiveScreen:
             finally:  # an impatient second Ctrl-C ends the wait, and the terminal is still given back
                 self._live.stop()
             if not self.lost:
-                self._console.print(summary(self.view, ascii_only=self._ascii), soft_wrap=True)
+                width, height = self._console.size
+                kept = summary(self.record, width, height - _PROMPT, ascii_only=self._ascii)
+                for line in kept.lines:
+                    self._console.print(line, soft_wrap=True)
         except (OSError, ValueError):
             self.lost = True
         finally:
@@ -179,29 +184,3 @@ class _Held(io.TextIOBase):
         if text:
             self.lines.append(text)
         return len(text)
-
-
-def summary(view: View, *, ascii_only: bool = False) -> Text:
-    """The run in a few lines, to be read after the screen is gone; empty before the settings were known."""
-    text = Text()
-    if view.settings is None:
-        return text
-    text.append("RA-GRS failover", "bold").append(f": {words.clean(view.settings.account)}\n")
-    if view.last is not None:
-        text.append(f"  {words.reads(view.reads)}: ")
-        for name, count, cell in (
-            ("primary", view.primary, Cell.PRIMARY),
-            ("secondary", view.secondary, Cell.SECONDARY),
-            ("failed", view.failed, Cell.FAILED),
-        ):
-            text.append(f"{name} {count:,}", CELL_STYLES[cell] if count else "").append(", ")
-        text.append(f"retries {view.retries:,}\n")
-        half, most = view.quantile(0.5), view.quantile(0.99)
-        dash = "-" if ascii_only else "–"
-        if half is not None and most is not None:
-            text.append(f"  latency p50 {half:.1f} ms, p99 {most:.1f} ms {dash} ")
-            text.append(f"the circuit {f'opened {words.times(view.opened)}' if view.opened else 'never opened'}\n")
-    if view.cleaned_up is not None and view.news:
-        text.append(f"  {view.news[-1].text}\n", "bold" if view.cleaned_up.error else "")
-    text.rstrip()
-    return text

@@ -194,7 +194,7 @@ class View:
         else:
             self._probe_at = event.t + event.seconds_left
             self._cooldown = max(self._cooldown or 0.0, event.seconds_left)
-        cell = _cell(event)
+        cell = cell_of(event)
         self.cells.append(cell)
         self.latencies.append((event.ms, cell))
         if cell is Cell.FAILED:
@@ -230,7 +230,8 @@ class View:
         self.news.append(News(event.t, said.text, said.topic, said.bad))
 
 
-def _cell(read: ev.Read) -> Cell:
+def cell_of(read: ev.Read) -> Cell:
+    """How this read ended."""
     if not read.ok or read.endpoint is None:
         return Cell.FAILED
     if read.endpoint == ev.PRIMARY:

@@ -1,0 +1,224 @@
+"""The record of a whole run: exact where it is short, bounded where it is long, and the same sentences told once."""
+
+from __future__ import annotations
+
+import math
+import random
+from itertools import pairwise
+
+import pytest
+
+from failover import events as ev
+from failover.console import outcome
+from failover.console.chronicle import moment
+from failover.console.layout import Scale, read_ticks, row_width
+from failover.console.record import GROUPS, Record, Spread
+from failover.console.view import Cell
+from tests.console.story import aside, read, started, trip, whole
+
+
+def recorded(*events: ev.Event) -> Record:
+    record = Record()
+    for event in events:
+        record.apply(event)
+    return record
+
+
+def told(record: Record) -> list[tuple[str, str]]:
+    return [(each.which, each.text) for each in record.chronicle]
+
+
+def probe(n: int, *, fails: bool) -> list[ev.Event]:
+    t, new = 2.0 + n * 0.04, "open" if fails else "closed"
+    events: list[ev.Event] = [
+        ev.Transitioned(t=t, n=n, circuit="primary", old="open", new="half-open", reason="20 reads")
+    ]
+    if fails:
+        events.append(ev.Retried(t=t, n=n, failures=1, threshold=5, error="503 The server is busy."))
+    events.append(ev.Transitioned(t=t, n=n, circuit="primary", old="half-open", new=new, reason="the probe"))
+    return [*events, aside(n, 20, tried_primary=True) if fails else read(n)]
+
+
+def test_a_short_run_is_kept_read_by_read() -> None:
+    record = recorded(*(event for _, event in whole()))
+    assert (record.reads, record.per, len(record.groups)) == (401, 1, 401)
+    assert record.counts == {Cell.PRIMARY: 200, Cell.SECONDARY: 190, Cell.TRIED: 10, Cell.FAILED: 1}
+    assert [group.cell for group in record.groups[199:203]] == [
+        Cell.PRIMARY,
+        Cell.TRIED,
+        Cell.SECONDARY,
+        Cell.SECONDARY,
+    ]
+    assert [n for n, group in enumerate(record.groups, start=1) if group.probed] == list(range(222, 401, 21))
+    assert {n for n, group in enumerate(record.groups, start=1) if group.fault} == set(range(201, 402))
+    assert {group.state for group in record.groups[:200]} == {"closed"}
+    assert {group.state for group in record.groups[200:]} == {"open"}
+    assert (record.retries, record.opened, record.probes, record.behind) == (14, 1, 9, 0.8)
+
+
+def test_a_long_run_is_kept_in_groups_that_show_the_worst() -> None:
+    record = recorded(started(requests=0))
+    for n in range(1, 10_001):
+        record.apply(
+            read(n, endpoint=None, ok=False, error="both") if n == 7_000 else read(n, ms=80.0 if n == 9 else 2.0)
+        )
+        assert len(record.groups) <= GROUPS
+    assert record.reads == 10_000
+    assert record.per == 8
+    assert len(record.groups) == math.ceil(10_000 / 8)
+    failed = [index for index, group in enumerate(record.groups) if group.cell is Cell.FAILED]
+    assert failed == [(7_000 - 1) // 8]
+    assert [group.ms for group in record.groups[:3]] == [2.0, 80.0, 2.0]
+    assert record.counts[Cell.PRIMARY] == 9_999
+
+
+def test_quantiles_are_those_of_the_whole_run_to_two_per_cent() -> None:
+    spread, chance = Spread(), random.Random(7)
+    values = [0.0011, *(chance.lognormvariate(1, 1) for _ in range(4_999))]
+    assert spread.quantile(0.5) is None
+    for value in values:
+        spread.add(value)
+    values.sort()
+    for part in (0.0001, 0.1, 0.5, 0.99, 1.0):
+        exact = values[min(len(values) - 1, int(part * 5_000))]
+        assert spread.quantile(part) == pytest.approx(exact, rel=0.02)
+
+
+def test_the_story_of_an_outage() -> None:
+    events: list[ev.Event] = [started(), *(read(n) for n in range(1, 11))]
+    events += [ev.FaultSwitched(t=2.4, kind="503", on=True), *trip(11)]
+    for first in (12, 33):
+        events += [aside(n, 20 - n + first) for n in range(first, first + 20)]
+        events += probe(first + 20, fails=first == 12)
+    record = recorded(*events, ev.CleanedUp(t=9.0, container="c"))
+    until = "the next 20 reads go to the secondary"
+    assert told(record) == [
+        ("11", "Fault 503 is ON: the primary answers reads with 503."),
+        (
+            "11",
+            "Primary answered 503 five times in a row. The circuit is open: the next 20 reads go to the secondary.",
+        ),
+        (
+            "32",
+            f"The probe failed (primary answered 503). The circuit is open again: {until}.",
+        ),
+        ("53", "The primary answered the probe. The circuit is closed: reads go to the primary again."),
+        ("", "Container c is deleted."),
+    ]
+    assert outcome.headline(record) == "53 of 1,000 reads, all answered"
+    assert outcome.story(record) == [
+        "11 by the primary, 42 by the secondary (seen 0.8 s behind at most).",
+        "The circuit opened once, was probed twice and is closed again.",
+    ]
+
+
+def test_what_repeats_is_told_once_and_a_new_outage_anew() -> None:
+    events: list[ev.Event] = [started()]
+    for base in (0, 1000):
+        events += trip(base + 1)
+        for n in range(base + 22, base + 400, 21):
+            events += probe(n, fails=True)
+        events += [ev.Paused(t=20.0, n=base + 400), ev.Resumed(t=22.5, n=base + 400)]
+        events += probe(base + 421, fails=True)
+        events += probe(base + 442, fails=False)
+    lines = told(recorded(*events))
+    assert [which for which, _ in lines] == ["1", "22–421", "400", "442", "1,001", "1,022–1,421", "1,400", "1,442"]
+    assert lines[1][1] == "19 probes failed (primary answered 503): it stayed open."
+    assert lines[2][1] == "Paused for 2.5 s."
+
+
+def test_attempts_that_open_the_circuit_are_told_by_that_and_others_by_themselves() -> None:
+    def attempt(n: int, failures: int) -> list[ev.Event]:
+        retried = ev.Retried(t=n, n=n, failures=failures, threshold=5, error="timed out")
+        return [retried, aside(n, 0, state="closed", tried_primary=True, failures=failures)]
+
+    single = recorded(started(), read(1), *attempt(2, 1), read(3), *attempt(4, 1), read(5), *trip(9))
+    assert told(single)[:1] == [
+        (
+            "2–4",
+            "Read 4: the primary did not answer in time (failure 1 of 5): timed out, and 1 before it.",
+        )
+    ]
+    assert [which for which, _ in told(single)] == ["2–4", "9"]
+    opening = recorded(
+        started(),
+        *(event for n in range(1, 6) for event in attempt(n, n)),
+        ev.Transitioned(t=5.0, n=5, circuit="primary", old="closed", new="open", reason="5 in a row"),
+    )
+    ((which, text),) = told(opening)
+    assert which == "5"
+    assert text.startswith("Primary did not answer in time five times in a row. The circuit is open")
+
+
+def test_a_run_of_many_events_keeps_the_first_and_the_last() -> None:
+    record = recorded(started(requests=0))
+    for n in range(1, 2001, 2):
+        for event in trip(n):
+            record.apply(event)
+        for event in probe(n + 1, fails=False):
+            record.apply(event)
+    first, omitted, last = record.chronicle.chosen(14)
+    assert (len(first), len(last)) == (4, 10)
+    assert omitted == 2000 - 14
+    assert [each.first for each in first] == [1, 2, 3, 4]
+    assert [each.first for each in last] == list(range(1991, 2001))
+    assert len(list(record.chronicle)) <= 48
+
+
+def test_where_there_is_little_room_the_circuit_is_told_first() -> None:
+    record = recorded(*(event for _, event in whole()))
+    for most in range(1, 14):
+        first, omitted, last = record.chronicle.chosen(most)
+        assert len(first) + len(last) <= most
+        assert [*first, *last][-1].text == "Container ra-grs-1 is deleted."
+        assert omitted >= 0
+    first, _, last = record.chronicle.chosen(6)
+    assert any("The circuit is open" in each.text for each in [*first, *last])
+
+
+@pytest.mark.parametrize(
+    ("events", "line"),
+    [
+        ([], "Ended before the first read"),
+        ([read(1)], "1 of 3 reads, answered"),
+        ([read(1), read(2)], "2 of 3 reads, all answered"),
+        ([read(1), read(2), read(3)], "3 reads, all answered"),
+        ([read(1), read(2, endpoint=None, ok=False, error="both"), read(3)], "3 reads, 1 failed"),
+    ],
+)
+def test_the_headline_says_how_it_came_out(events: list[ev.Event], line: str) -> None:
+    assert outcome.headline(recorded(started(requests=3), *events)) == line
+
+
+def test_times_are_read_like_a_watch() -> None:
+    assert [moment(t) for t in (0.0, 9.96, 59.96, 3599.9, 3600.0, 37_230.0)] == [
+        "0:00.0", "0:10.0", "1:00.0", "59:59.9", "1:00:00", "10:20:30",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("every", "width"),
+    [(0, 100), (200, 100), (150, 75), (30, 90), (5, 100), (7, 98), (1000, 100), (101, 100), (61, 61)],
+)
+def test_rounds_begin_rows(every: int, width: int) -> None:
+    assert row_width(1000, every, 100) == width
+
+
+@pytest.mark.parametrize("values", [[2.0], [1.0, 1.0], [0.0], [3.1, 9.9], [0.5, 30_000.0], [5.0, 10.0], [1e-9, 1e9]])
+def test_a_scale_holds_all_values_between_round_numbers(values: list[float]) -> None:
+    scale = Scale(values)
+    ticks = scale.ticks()
+    assert scale.low < scale.high
+    assert ticks
+    assert all(later > earlier for earlier, later in pairwise(ticks))
+    assert scale(scale.low) == 0.0
+    assert scale(scale.high) == pytest.approx(1.0)
+    assert all(0.0 <= scale(each) <= 1.0 for each in (*values, *ticks))
+
+
+@pytest.mark.parametrize("reads", [1, 2, 3, 12, 401, 1000, 20_000, 123_456_789])
+def test_the_axis_names_the_first_read_and_the_last(reads: int) -> None:
+    ticks = read_ticks(reads)
+    assert (ticks[0], ticks[-1]) == (1, reads)
+    assert ticks == sorted(set(ticks))
+    assert len(ticks) <= 8

@@ -1,0 +1,91 @@
+"""What stays on the terminal after a live run: all of it in one screen of any size, with and without colour."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from rich.cells import cell_len
+
+from failover import events as ev
+from failover.console.record import Record
+from failover.console.summary import summary
+from tests.console.story import ACCOUNT, aside, read, started, whole
+from tests.console.test_record import recorded
+
+SIZES = [(80, 22), (120, 38), (100, 28), (60, 13), (40, 8), (20, 5), (79, 48), (300, 5), (300, 98), (2, 3), (1, 1)]
+
+
+def _plain(record: Record, width: int = 80, height: int = 22, **options: bool) -> str:
+    return summary(record, width, height, **options).plain
+
+
+@pytest.mark.parametrize("ascii_only", [False, True])
+@pytest.mark.parametrize(("width", "height"), SIZES)
+def test_it_fits_every_size_at_every_stage(width: int, height: int, ascii_only: bool) -> None:
+    record, seen = Record(), set()
+    assert summary(record, width, height).lines == ()
+    for stage, event in whole():
+        record.apply(event)
+        if stage in seen:
+            continue
+        seen.add(stage)
+        picture = summary(record, width, height, ascii_only=ascii_only)
+        assert max(cell_len(line.plain) for line in picture.lines) <= width, stage
+        assert "\x1b" not in picture.plain
+        assert not ascii_only or picture.plain.isascii(), stage
+        if width >= 60 and ("failing" not in seen or stage == "cleaned up"):  # a last sentence is told whole, if long
+            assert len(picture.lines) <= max(height, 6), stage
+
+
+@pytest.mark.parametrize(("width", "height"), [(80, 22), (120, 38), (60, 13)])
+def test_it_says_how_the_run_came_out(width: int, height: int) -> None:
+    plain = _plain(recorded(*(event for _, event in whole())), width, height)
+    joined = re.sub(r"\s+", " ", plain)
+    assert "401 of 1,000 reads, 1 failed" in joined
+    assert "200 by the primary, 200 by the secondary (seen 0.8 s behind at most), 1 by neither." in joined
+    assert "The circuit opened once, was probed nine times and is open at the end." in joined
+    assert plain.endswith("Container ra-grs-1 is deleted.")
+    if width >= 80:
+        assert ACCOUNT in plain
+        assert "Median 2.1 ms primary, 2.1 ms secondary; p99 2.1; slowest 9.8 (read 201)." in plain
+        assert "Primary answered 503 five times in a row." in joined
+        assert re.search(r"fault +▮ 503 is on ▮+", plain)
+        assert re.search(r"circuit  ─ closed ─+█ OPEN █+", plain)
+
+
+def test_a_cell_for_each_read_where_there_is_room() -> None:
+    record = recorded(*(event for _, event in whole()))
+    rows = [line.split() for line in _plain(record, 120, 38).split("\n") if re.match(r" +[\d,]+  [■○◍✕]", line)]
+    assert [int(row[0]) for row in rows] == [1, 101, 201, 301, 401]
+    assert (
+        "".join(row[1] for row in rows)
+        == "■" * 200 + "".join("◍" if n == 201 or (n - 201) % 21 == 0 else "○" for n in range(201, 401)) + "✕"
+    )
+    assert "each mark stands" not in _plain(record, 120, 38)
+
+
+def test_where_there_is_none_a_cell_for_a_few_and_the_worst_of_them() -> None:
+    record = recorded(started(requests=0, pause_every=0))
+    for n in range(1, 25_001):
+        record.apply(read(n) if n % 5_000 else aside(n, 3) if n % 2 else read(n, endpoint=None, ok=False, error="both"))
+    plain = _plain(record)
+    assert len(plain.split("\n")) <= 22
+    per = int(re.findall(r"each mark stands for ([\d,]+) reads", plain)[0].replace(",", ""))
+    strip = "".join(re.findall(r"^ +[\d,]+  ([■○◍✕]+)$", plain, re.MULTILINE))
+    assert len(strip) == -(-25_000 // per)
+    assert strip.count("✕") == 5
+    assert strip.count("■") == len(strip) - 5
+
+
+def test_a_container_that_is_left_behind_is_named_whole_on_the_lowest_terminal() -> None:
+    left = ev.CleanedUp(t=9.0, container="circuitbreaker-demo-0123456789ab", error="503 The server is busy.")
+    record = recorded(*(event for _, event in whole() if not isinstance(event, ev.CleanedUp)), left)
+    for width, height in ((80, 22), (80, 4), (60, 13)):
+        joined = re.sub(r"\s+", " ", _plain(record, width, height))
+        assert f"Container {left.container} could not be deleted, please delete it: 503" in joined
+
+
+def test_a_run_that_ended_before_its_first_read_says_so() -> None:
+    plain = _plain(recorded(started()))
+    assert plain.split("\n")[1].strip() == "Ended before the first read"
