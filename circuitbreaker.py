@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from enum import IntEnum
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, TypeVar
 
 import typer
 from rich.console import Console
@@ -24,9 +24,10 @@ from rich.console import Console
 from failover.console.keys import KeyReader, press
 from failover.console.live import LiveScreen
 from failover.console.log import JsonLines
-from failover.console.options import from_zero, positive, proxy_url, ranges
+from failover.console.options import from_zero, positive, proxy_url, ranges, svg_file
 from failover.console.plain import PlainLines
-from failover.console.sinks import Sinks, flush_or_forget
+from failover.console.report import Report
+from failover.console.sinks import Sinks, flush_or_forget, tell_stderr
 from failover.console.words import clean
 from failover.demo import BLOB, Demo
 from failover.plan import REPLICA_WAIT, Plan
@@ -60,6 +61,7 @@ class Ended(BaseException):
         self.code = code
 
 
+_Sink = TypeVar("_Sink", JsonLines, Report)
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
 
@@ -107,6 +109,7 @@ def main(
         typer.Option("--plain/--live", help="Lines or a screen.", show_default="live on a terminal, else plain"),
     ] = None,
     log: Annotated[Path | None, _option("FILE", "Write every event as a line of JSON.")] = None,
+    report: Annotated[Path | None, _option("FILE", "Draw the run as a picture (.svg).", callback=svg_file)] = None,
     version: Annotated[  # noqa: ARG001 (its callback answers)
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
     ] = False,
@@ -126,6 +129,7 @@ def main(
         settings = read_settings(os.environ, Path(".env"))
         account = find_account(settings)
         _check_fit(account, fault, replication_lag, live_nowhere=live and not on_terminal)
+        _check_files(log, report)
         plan = Plan(
             requests=requests,
             pause_every=pause_every,
@@ -142,10 +146,9 @@ def main(
         lag = 1.0 if replication_lag is None else replication_lag
         with _signals_end_it():
             store = state_store(state, settings)
-            code = int(_run(plan, account, store, live=live, lag=lag, log=log, ca_bundle=ca_bundle))
+            code = int(_run(plan, account, store, live=live, lag=lag, log=log, report=report, ca_bundle=ca_bundle))
     except BadSettings as problem:
-        with contextlib.suppress(OSError, AttributeError):  # stderr may be closed
-            sys.stderr.write(f"circuitbreaker.py: {clean(str(problem), longest=2000)}\n")
+        tell_stderr(clean(str(problem), longest=2000))
         code = Exit.BAD_SETTINGS
     except Ended as ended:
         code = ended.code
@@ -163,6 +166,11 @@ def _check_fit(account: Account | None, fault: Fault, lag: float | None, *, live
         raise BadSettings(f"--replication-lag is the stand-in account's; the {account} has its own.")
 
 
+def _check_files(log: Path | None, report: Path | None) -> None:
+    if log is not None and report is not None and os.path.realpath(log) == os.path.realpath(report):
+        raise BadSettings("--log and --report name one file. Name two.")
+
+
 def _run(
     plan: Plan,
     account: Account | None,
@@ -171,6 +179,7 @@ def _run(
     live: bool,
     lag: float,
     log: Path | None,
+    report: Path | None,
     ca_bundle: Path | None,
 ) -> Exit:
     """One run from the first socket to the last: everything that must be given back is given back here."""
@@ -195,8 +204,10 @@ def _run(
         sinks = Sinks()
         demo = Demo(plan, account, faults, sinks, attended=_is_terminal(sys.stdin), store=store)
         sinks.nobody_left = demo.quit
+        if report is not None:
+            sinks.keep("The report", stack.enter_context(_to_file("--report", report, Report)))
         if log is not None:
-            sinks.keep("The log", stack.enter_context(_log_file(log)))
+            sinks.keep("The log", stack.enter_context(_to_file("--log", log, JsonLines)))
         screen = LiveScreen(Console()) if live else None
         if screen is not None:
             sinks.show(stack.enter_context(screen))
@@ -223,15 +234,12 @@ def _keys(demo: Demo, screen: LiveScreen | None) -> Iterator[None]:
         yield
 
 
-@contextlib.contextmanager
-def _log_file(file: Path) -> Iterator[JsonLines]:
+def _to_file(option: str, file: Path, sink: Callable[[Path], _Sink]) -> _Sink:
     try:
-        lines = JsonLines(file)
+        return sink(file)
     except OSError as error:
         why = error.strerror or type(error).__name__
-        raise BadSettings(f"--log {file} cannot be written: {why}. Name a file in a folder that exists.") from None
-    with lines:
-        yield lines
+        raise BadSettings(f"{option} {file} cannot be written: {why}. Name a file in a folder that exists.") from None
 
 
 def _stand_in(lag: float) -> StandIn:

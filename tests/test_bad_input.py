@@ -251,6 +251,7 @@ def containers(run: Ended | StandIn) -> set[str]:
         (["--cooldown", "0"], ["--cooldown", "above 0"]),
         (["--replication-lag", "-1"], ["--replication-lag", "from 0"]),
         (["--retry-threshold", "0"], ["--retry-threshold"]),
+        (["--report", "run.png"], ["--report", "run.svg"]),
         (["--proxy", "localhost:8888"], ["--proxy", "http://127.0.0.1:8888"]),
         (["--proxy", "ftp://me:hidden@127.0.0.1"], ["--proxy", "http://127.0.0.1:8888"]),
         (["--proxy", "http://me:hidden@127.0.0.1:x"], ["--proxy", "http://127.0.0.1:8888"]),
@@ -284,7 +285,7 @@ def test_help_fits_a_terminal_and_tells_every_default(run: Runner) -> None:
         "--state": "memory://",
         "--plain": "(live on a terminal, else plain)",
     }
-    none = {"--cooldown", "--fail", "--proxy", "--ca-bundle", "--log", "--version", "--help"}
+    none = {"--cooldown", "--fail", "--proxy", "--ca-bundle", "--log", "--report", "--version", "--help"}
     assert {each.split()[0] for each in blocks} == {*told, *none}
 
 
@@ -297,7 +298,9 @@ def test_options_that_do_not_fit(here: Callable[..., Ended], standin: StandIn, t
     here("--fault", "down", **string(standin)).refused("--fault down needs the stand-in", "--fault reset")
     here("--replication-lag", "1", **string(standin)).refused("--replication-lag is the stand-in account's")
     here(FAILOVER_REPLICA_WAIT_SECONDS="soon").refused("FAILOVER_REPLICA_WAIT_SECONDS must be a number")
-    here("--log", str(tmp_path / "nowhere" / "x.log")).refused("--log", "nowhere", "cannot be written", "folder")
+    for option, file in (("--log", "x.log"), ("--report", "x.svg")):
+        here(option, str(tmp_path / "nowhere" / file)).refused(option, "nowhere", "cannot be written", "folder")
+    here("--log", "run.svg", "--report", "./run.svg").refused("--log and --report name one file")
     assert not standin.hits
 
 

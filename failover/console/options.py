@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import math
 import re
+from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
 import typer
+
+from failover.console.words import clean
 
 LONGEST: Final = 86400.0  # seconds; what sockets take is not endless
 
@@ -48,4 +51,11 @@ def proxy_url(value: str | None) -> str | None:
         good = False
     if not good or not value.isprintable() or " " in value:
         raise typer.BadParameter("must look like http://127.0.0.1:8888.")
+    return value
+
+
+def svg_file(value: Path | None) -> Path | None:
+    """A file whose name does not promise another kind of picture, or None."""
+    if value is not None and value.suffix.lower() not in ("", ".svg"):
+        raise typer.BadParameter(f"the picture is an SVG: call it {clean(value.stem, 100)}.svg.")
     return value

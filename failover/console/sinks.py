@@ -52,13 +52,14 @@ class Sinks:
                 self._shower = None
                 _forget(sys.stdout)
                 if not isinstance(error, BrokenPipeError):  # a reader that went away has seen enough
-                    _tell_stderr(f"stdout cannot be written: {error.strerror or type(error).__name__}.")
+                    tell_stderr(f"stdout cannot be written: {error.strerror or type(error).__name__}.")
                 self.nobody_left()
         if self._shower is None and isinstance(event, CleanedUp) and event.error is not None:
-            _tell_stderr(f"the container {event.container} is left behind: please delete it.")
+            tell_stderr(f"the container {event.container} is left behind: please delete it.")
 
 
-def _tell_stderr(text: str) -> None:
+def tell_stderr(text: str) -> None:
+    """One line for the user, where the screen is not the place for it."""
     with suppress(OSError, AttributeError):  # it may be closed
         sys.stderr.write(f"circuitbreaker.py: {text}\n")
 
