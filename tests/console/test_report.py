@@ -251,3 +251,11 @@ def test_a_disk_that_is_full_by_then_is_told_and_leaves_what_was_there(
     assert [each.name for each in tmp_path.iterdir()] == ["run.svg"]
     told = capsys.readouterr().err
     assert told == f"circuitbreaker.py: --report {file} could not be written: {os.strerror(errno.ENOSPC)}.\n"
+
+
+def test_the_picture_of_the_readme_is_one_of_these() -> None:
+    file = Path(__file__).parents[2] / "docs" / "run.svg"
+    root = ET.parse(file).getroot()  # noqa: S314 (our own)
+    assert marks(root) == {"primary": 790, "secondary": 200, "tried": 10, "failed": 0}
+    assert "1,000 reads, all answered" in words(part(root, "head"))
+    assert file.stat().st_size < MOST_BYTES
