@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import socket
+import ssl
 import struct
 import threading
 import time
@@ -10,7 +12,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any, Literal
+from typing import IO, Any, Literal
 from urllib.parse import urlsplit
 
 import pytest
@@ -161,6 +163,7 @@ class Asked:
     method: str
     target: str
     headers: dict[str, str]
+    body: bytes = b""
 
     @property
     def span(self) -> tuple[int, int | None] | None:
@@ -174,11 +177,16 @@ class Asked:
 
 @dataclass
 class Answer:
-    """Bytes to send, and what becomes of the connection then."""
+    """Bytes to send, and what becomes of the connection then.
+
+    `trickle` is sent behind the rest, each piece after `pause` seconds: it may be endless.
+    """
 
     head: str
     body: bytes = b""
     then: Literal["keep", "close", "reset", "hang"] = "keep"
+    trickle: Iterable[bytes] = ()
+    pause: float = 0.0
 
     def as_bytes(self) -> bytes:
         head = self.head.replace("\n", "\r\n").encode() + b"\r\n\r\n" if self.head else b""
@@ -187,34 +195,61 @@ class Answer:
 
 @dataclass
 class RawServer:
-    """A TCP server on loopback that answers each request by `answer`, and counts requests and connections."""
+    """A TCP server on loopback that answers each request by `answer`, and counts requests and connections.
+
+    `tls`: speak TLS, as this context says at the time.
+    """
 
     answer: Callable[[Asked], Answer]
     path: str = "/devstoreaccount1"
     asked: list[Asked] = field(default_factory=list)
     connections: int = 0
+    tls: ssl.SSLContext | None = None
 
     def __post_init__(self) -> None:
         self._over = threading.Event()
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
-        self._open: list[socket.socket] = []
+        self._open: set[socket.socket] = set()
         self._lock = threading.Lock()
-        threading.Thread(target=self._accept, name="raw server", daemon=True).start()
+        self._listen()
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}{self.path}"
+        return f"http{'s' if self.tls else ''}://127.0.0.1:{self.port}{self.path}"
 
     def close(self) -> None:
         self._over.set()
-        with suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
+        self._shut()
+
+    def lose(self) -> None:
+        """Refuse connections and cut those that are open, until `restore`. The port stays ours meanwhile."""
+        self._shut()
+        self._listener = socket.socket()
+        if os.name != "nt":  # where it means something else
+            self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self._listener.bind(("127.0.0.1", self.port))
+
+    def restore(self) -> None:
+        self._listener.listen(128)
+        self._listen()
+
+    def cut(self) -> None:
+        """Break the connections that are open."""
         with self._lock:
             for each in self._open:
                 with suppress(OSError):
-                    each.shutdown(socket.SHUT_RDWR)
+                    # Not TLS's own, which would take the state away that another thread is using.
+                    socket.socket.shutdown(each, socket.SHUT_RDWR)
+
+    def _shut(self) -> None:
+        with suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self.cut()
+
+    def _listen(self) -> None:
+        threading.Thread(target=self._accept, args=(self._listener,), name="raw server", daemon=True).start()
 
     def __enter__(self) -> RawServer:
         return self
@@ -224,43 +259,57 @@ class RawServer:
     ) -> None:
         self.close()
 
-    def _accept(self) -> None:
+    def _accept(self, listener: socket.socket) -> None:
         while True:
             try:
-                connection, _ = self._listener.accept()
+                connection, _ = listener.accept()
             except OSError:
                 return
             with self._lock:
                 self.connections += 1
-                self._open.append(connection)
             threading.Thread(target=self._serve, args=(connection,), name="raw connection", daemon=True).start()
 
     def _serve(self, connection: socket.socket) -> None:
-        with suppress(OSError), connection, connection.makefile("rb") as lines:
-            while True:
-                first = lines.readline().decode().split()
-                if len(first) != 3:
-                    return
-                method, target, _ = first
-                headers = {}
-                while line := lines.readline().decode().strip():
-                    name, _, value = line.partition(":")
-                    headers[name.lower()] = value.strip()
-                lines.read(int(headers.get("content-length", "0")))
-                asked = Asked(method, target, headers)
+        with suppress(OSError), connection:
+            if self.tls is not None:
+                connection = self.tls.wrap_socket(connection, server_side=True)
+            with connection, connection.makefile("rb") as lines:
                 with self._lock:
-                    self.asked.append(asked)
-                answer = self.answer(asked)
-                connection.sendall(answer.as_bytes())
-                if answer.then == "hang":
-                    self._over.wait(30)
-                if answer.then == "reset":
-                    # A linger of nothing makes close() send a reset.
-                    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                    self._open.add(connection)
+                try:
+                    self._talk(connection, lines)
+                finally:
+                    with self._lock:
+                        self._open.discard(connection)
+
+    def _talk(self, connection: socket.socket, lines: IO[bytes]) -> None:
+        while True:
+            first = lines.readline().decode().split()
+            if len(first) != 3:
+                return
+            method, target, _ = first
+            headers = {}
+            while line := lines.readline().decode().strip():
+                name, _, value = line.partition(":")
+                headers[name.lower()] = value.strip()
+            asked = Asked(method, target, headers, lines.read(int(headers.get("content-length", "0"))))
+            with self._lock:
+                self.asked.append(asked)
+            answer = self.answer(asked)
+            connection.sendall(answer.as_bytes())
+            for piece in answer.trickle:
+                if self._over.wait(answer.pause):
                     return
-                if answer.then != "keep":
-                    connection.shutdown(socket.SHUT_RDWR)
-                    return
+                connection.sendall(piece)
+            if answer.then == "hang":
+                self._over.wait(30)
+            if answer.then == "reset":
+                # A linger of nothing makes close() send a reset.
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                return
+            if answer.then != "keep":
+                connection.shutdown(socket.SHUT_RDWR)
+                return
 
 
 @dataclass
