@@ -11,7 +11,7 @@ from azure.core.exceptions import IncompleteReadError
 
 from failover.storage.calls import Calls, finish
 
-_CONTENT_RANGE: Final = re.compile(r"bytes (\d+)-(\d+)/(?:\d+|\*)$")
+CONTENT_RANGE: Final = re.compile(r"bytes (\d+)-(\d+)/(?:\d+|\*)$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ def span_of(status: int, headers: Mapping[str, str]) -> Span | None:
     encoded = (headers.get("Content-Encoding") or "identity").lower() != "identity"
     length = headers.get("Content-Length")
     if status == 206:
-        match = _CONTENT_RANGE.match(headers.get("Content-Range") or "")
+        match = CONTENT_RANGE.match(headers.get("Content-Range") or "")
         if match is None:
             return None
         first, last = int(match[1]), int(match[2])
@@ -123,14 +123,14 @@ class Body:
                     chunk, self._skip = chunk[self._skip :], max(0, self._skip - len(chunk))
                     if not chunk:
                         continue
-                if chunk is not None:
+                if chunk is not None and (self._length is None or self._delivered + len(chunk) <= self._length):
                     self._delivered += len(chunk)
                     return chunk
                 # A body that ends with its connection looks whole to the transport.
-                if self._length is None or self._delivered >= self._length:
+                if chunk is None and (self._length is None or self._delivered >= self._length):
                     self._ended()
                     return None
-                broken = IncompleteReadError("the connection ended before the body did")
+                broken = IncompleteReadError("the body is not as long as its headers say")
             # Outside of `except`, lest what it raises drags the error along, whose message may hold a SAS.
             chunks, self._skip = await self._resume(self._delivered, broken)
             self._chunks = None if chunks is None else self._calls.iterate(chunks)

@@ -25,8 +25,9 @@ class GeoFailover(GeoPolicy, HTTPPolicy[Any, Any]):
     A read (GET and HEAD, but for receiving queue messages) asks the primary; where that fails, it is tried again
     up to `primary_attempts` times while the primary's circuit is closed, and then answered by the secondary. Once
     the circuit is open, reads go straight to the secondary, until a probe finds the primary well. What a read from
-    the secondary returns may be older than what the primary holds: see `max_staleness`. All else goes to the
-    primary, is retried as the SDK does, and neither asks nor feeds the circuits.
+    the secondary returns may be older than what the primary holds: see `max_staleness`. What cannot be the service's
+    own answer (a proxy's page, another range or version than asked for, redirects in circles) is a failure too. All
+    else than reads goes to the primary, is retried as the SDK does, and neither asks nor feeds the circuits.
 
     primary, secondary: circuits to use, for instance those of another client's policy, to share what is known.
     policy: for the circuits that are not given. Default: `PRODUCTION`. Its `timeout` (seconds): an answer whose

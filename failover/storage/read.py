@@ -5,11 +5,9 @@ Written once, as a coroutine, for threads and event loops: see `failover.storage
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import copy
 import functools
-import hashlib
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
@@ -20,16 +18,10 @@ from azure.core.exceptions import AzureError
 from azure.core.pipeline import PipelineRequest, PipelineResponse
 
 from failover.breaker import CircuitBreaker, CircuitOpen, FailureReported, Permit, State
+from failover.storage.answers import checks_md5, is_redirect, matches_md5, refusal
 from failover.storage.body import Body, Span, span_of
 from failover.storage.calls import Calls
-from failover.storage.causes import (
-    FAILURE_STATUSES,
-    describe_error,
-    describe_status,
-    is_connect_timeout,
-    is_endpoint_failure,
-    is_timeout,
-)
+from failover.storage.causes import describe_error, describe_status, is_connect_timeout, is_endpoint_failure, is_timeout
 from failover.storage.endpoints import PRIMARY, SECONDARY, Target
 from failover.storage.errors import BothEndpointsDown, NotReplicated
 from failover.storage.events import GeoEvent, ReadEnded, Retry
@@ -37,6 +29,7 @@ from failover.storage.events import GeoEvent, ReadEnded, Retry
 MOST_ATTEMPTS: Final = 10
 """Tries at one endpoint within one read where their number is not given; resumptions of one body at most."""
 
+_LONGEST_ERROR: Final = 65536  # bytes that are read for the sake of the connection
 _NOT_THERE: Final = frozenset({404, 412})
 
 
@@ -163,26 +156,28 @@ class Read:
             await self._discard(response)
             return None
         self._location = location
-        self._permit = permit
+        if is_redirect(response.http_response):
+            permit.released()  # no answer yet: where it leads to will tell
+        else:
+            self._permit = permit
         response.http_response.location_mode = location
         return response  # type: ignore[no-any-return]  # the next policy is typed Any by azure-core
 
     async def _failed_by(self, response: PipelineResponse[Any, Any], location: str) -> str | None:
         """Why the answer counts as none, where it does."""
-        http = response.http_response
-        if http.status_code in FAILURE_STATUSES:
-            return describe_status(http.status_code, http.reason, http.headers)
-        # With this option the SDK reads the body as one before it looks at the digest: a break must show here.
-        if self._request.http_request.method == "GET" and _checks_md5(response):
+        request, http = self._request, response.http_response
+        # What goes on where a body broke off is judged by `_rest`.
+        why = refusal(request.http_request, request.context, http, resumed=self._resumptions > 0)
+        if why is not None or request.http_request.method != "GET":
+            return why
+        # The SDK reads these bodies as one, before it looks at the digest or raises: a break must show here.
+        digest = checks_md5(response)
+        if digest or (request.context.options.get("stream") and http.status_code not in (200, 206)):
             try:
                 await self._means.calls.load(http)
-                content = http.body()
             except (AzureError, OSError) as error:
                 return self._blame(location, error) if is_timeout(error) else "the body broke off"
-            digest = http.headers["content-md5"]
-            if base64.b64encode(hashlib.md5(content, usedforsecurity=False).digest()).decode() != digest:
-                return "the body does not match its MD5"
-        return None
+        return "the body does not match its MD5" if digest and not matches_md5(http) else None
 
     def _blame(self, location: str, error: BaseException) -> str:
         """`error` in a few words; after a time-out `location` is not asked again within this read."""
@@ -223,7 +218,7 @@ class Read:
         http = response.http_response
         try:
             with contextlib.suppress(AzureError, OSError):
-                if int(http.headers.get("Content-Length") or 0) <= 65536:
+                if int(http.headers.get("Content-Length") or 0) <= _LONGEST_ERROR:
                     await self._means.calls.load(http)
         finally:
             http.internal_response.close()
@@ -260,7 +255,7 @@ class Read:
     def _guard_body(self, response: PipelineResponse[Any, Any]) -> None:
         """See to it that a streamed body arrives whole, whoever sends its rest."""
         http = response.http_response
-        if not self._is_streaming(response) or http.headers.get("Content-Length") == "0" or _checks_md5(response):
+        if not self._is_streaming(response) or http.headers.get("Content-Length") == "0" or checks_md5(response):
             self._end()
             return
         span = span_of(http.status_code, http.headers)
@@ -328,8 +323,3 @@ class Read:
             self._causes[location] = describe_status(http.status_code, http.reason, http.headers)
             await self._discard(response)
         raise self._failure()
-
-
-def _checks_md5(response: PipelineResponse[Any, Any]) -> bool:
-    wanted = response.context.get("validate_content", False)
-    return (wanted is True or wanted == "md5") and bool(response.http_response.headers.get("content-md5"))

@@ -1,0 +1,81 @@
+"""Answers to another question than was asked, and redirects."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from failover.storage import GeoFailover
+from tests.storage.raw import HELLO, KIB, TEACHING, Answer, Asked, Pair, RawServer, blob_of, ranged
+from tests.storage.test_geo_bodies import CONTENT
+
+SECOND = "/devstoreaccount1-secondary"
+
+
+def ask(
+    answer: Callable[[Asked], Answer], policy: GeoFailover, content: bytes = HELLO, **options: Any
+) -> tuple[bytes, Pair]:
+    """Read a blob whose primary answers so, and whose secondary is well."""
+    with RawServer(answer) as primary, RawServer(lambda asked: ranged(content, asked), path=SECOND) as secondary:
+        pair = Pair(primary, secondary)
+        return blob_of(pair, policy, **options).download_blob().readall(), pair
+
+
+def test_a_redirect_is_followed_and_counts_neither_way() -> None:
+    def answer(asked: Asked) -> Answer:
+        if asked.target.endswith("/HelloWorld"):
+            return Answer("HTTP/1.1 302 Found\nLocation: /devstoreaccount1/demo/Moved\nContent-Length: 0")
+        return ranged(HELLO, asked)
+
+    policy = GeoFailover(policy=TEACHING)
+    policy.primary.admit().failed(ConnectionError())
+    content, pair = ask(answer, policy)
+
+    assert content == HELLO
+    assert pair.trail() == "2 at the primary, 0 at the secondary"
+    assert policy.primary.snapshot()["failures"] == 0  # by the answer behind the redirect
+
+
+def test_redirects_without_end_are_a_failure() -> None:
+    def answer(asked: Asked) -> Answer:
+        return Answer(f"HTTP/1.1 302 Found\nLocation: {asked.target}x\nContent-Length: 0")
+
+    policy = GeoFailover(policy=TEACHING)
+    policy.primary.admit().failed(ConnectionError())
+    content, pair = ask(answer, policy)
+
+    assert content == HELLO
+    assert pair.trail() == "7 at the primary, 1 at the secondary"
+    assert policy.primary.snapshot()["failures"] == 3
+
+
+@pytest.mark.parametrize("etag", ['\nETag: "0x2"', ""])
+def test_a_later_range_of_another_version_is_not_used(etag: str) -> None:
+    def answer(asked: Asked) -> Answer:
+        good = ranged(CONTENT, asked)
+        if asked.span and asked.span[0] == 256 * KIB:
+            return Answer(good.head.replace('\nETag: "0x1"', etag), bytes(len(good.body)))
+        return good
+
+    policy = GeoFailover(policy=TEACHING)
+    content, pair = ask(answer, policy, CONTENT, max_single_get_size=256 * KIB, max_chunk_get_size=256 * KIB)
+
+    assert content == CONTENT
+    assert pair.trail() == "5 at the primary, 1 at the secondary"
+
+
+def test_a_compressed_answer_may_have_another_length() -> None:
+    def answer(asked: Asked) -> Answer:
+        good = ranged(HELLO, asked, length=False)
+        return Answer(good.head + "\nContent-Encoding: deflate\nContent-Length: 15", bytes.fromhex(DEFLATED))
+
+    policy = GeoFailover(policy=TEACHING)
+    content, pair = ask(answer, policy)
+
+    assert content == HELLO
+    assert pair.trail() == "1 at the primary, 0 at the secondary"
+
+
+DEFLATED = "f348cdc9c9d75108cf2fca49510400"  # HELLO
