@@ -69,7 +69,7 @@ async def arun(
     except CircuitOpen as refusal:
         return await awaited(on_open(refusal) if on_open is not None else breaker._fall_back(refusal))
     try:
-        result = await (fn() if breaker._timeout is None else _within(fn(), breaker._timeout))
+        result = await (fn() if breaker._timeout is None else within(fn(), breaker._timeout))
     except BaseException as error:
         if _settle_error(breaker, permit, error) is not FAILURE:
             raise
@@ -97,7 +97,7 @@ async def awaited(value: Any) -> Any:
     return await value if inspect.isawaitable(value) else value
 
 
-async def _within(work: Awaitable[R], seconds: float) -> R:
+async def within(work: Awaitable[R], seconds: float) -> R:
     """Await `work`, cancel it after `seconds` and raise `TimeoutError`."""
     import asyncio  # costs a program that does not use it 30 ms
 

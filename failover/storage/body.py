@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, MutableMapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -10,6 +11,7 @@ from typing import Any, Final
 from azure.core.exceptions import IncompleteReadError
 
 from failover.storage.calls import Calls, finish
+from failover.storage.pace import PIECE, Trickled
 
 CONTENT_RANGE: Final = re.compile(r"bytes (\d+)-(\d+)/(?:\d+|\*)$")
 
@@ -76,7 +78,8 @@ def span_of(status: int, headers: Mapping[str, str]) -> Span | None:
 class Body:
     """The bytes of a body, in pieces, that go on where `chunks` breaks off.
 
-    `length`: bytes that must arrive, None: unknown. `resume(delivered, error)` gives what goes on (None: nothing is
+    `length`: bytes that must arrive, None: unknown. `seconds(size)`: how long so many of them may be waited for; the
+    time that the reader takes between them is his. `resume(delivered, error)` gives what goes on (None: nothing is
     missing) and how many of its first bytes to leave out, or raises; `ended()` is called after the last byte,
     `given_up()` where nobody read that far: perhaps by the garbage collector, in the middle of anything. Everything
     else that the SDK wants to know (`content_length`, `response`, ...) is told by `chunks`.
@@ -88,6 +91,7 @@ class Body:
         chunks: Any,
         *,
         length: int | None,
+        seconds: Callable[[int], float | None],
         resume: Callable[[int, BaseException], Awaitable[tuple[Any, int]]],
         ended: Callable[[], None],
         given_up: Callable[[], None],
@@ -95,11 +99,15 @@ class Body:
         self._calls = calls
         self._original = chunks
         self._length = length
+        self._seconds = seconds
         self._resume = resume
         self._ended = ended
         self._given_up = given_up
         self._delivered = 0
         self._skip = 0
+        # By which speed is taken: what the transport reads at once, or several of its reads where those are less.
+        self._piece = max(PIECE, getattr(chunks, "block_size", 0))
+        self._got, self._waited = 0, 0.0  # of the piece under way
         self._chunks = calls.iterate(chunks)
 
     def __del__(self) -> None:
@@ -115,7 +123,7 @@ class Body:
         """The next piece, None at the end."""
         while True:
             try:
-                chunk = None if self._chunks is None else await self._calls.pull(self._chunks)
+                chunk = None if self._chunks is None else await self._pull()
             except BaseException as error:  # noqa: BLE001 (`resume` knows which are the endpoint's, and raises the rest)
                 broken = error
             else:
@@ -134,6 +142,23 @@ class Body:
             # Outside of `except`, lest what it raises drags the error along, whose message may hold a SAS.
             chunks, self._skip = await self._resume(self._delivered, broken)
             self._chunks = None if chunks is None else self._calls.iterate(chunks)
+            self._got, self._waited = 0, 0.0
+
+    async def _pull(self) -> bytes | None:
+        size = self._piece
+        if self._length is not None:
+            size = min(size, self._got + self._length - self._delivered + self._skip)
+        limit = self._seconds(size)
+        began = time.perf_counter()
+        try:
+            chunk = await self._calls.pull(self._chunks, None if limit is None else max(0.001, limit - self._waited))
+        except Trickled:
+            raise Trickled(limit or 0.0) from None  # in all, and not since the last byte
+        self._waited += time.perf_counter() - began
+        self._got += len(chunk or b"")
+        if self._got >= self._piece:
+            self._got, self._waited = 0, 0.0
+        return chunk
 
 
 class ThreadBody(Body):

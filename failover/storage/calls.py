@@ -11,11 +11,14 @@ import contextlib
 import inspect
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, Protocol, TypeVar
 
 from azure.core.exceptions import StreamClosedError, StreamConsumedError
+
+from failover.breaker.guard import within
+from failover.storage.pace import Deadline, Trickled
 
 T = TypeVar("T")
 
@@ -31,14 +34,14 @@ def finish(steps: Coroutine[Any, Any, T]) -> T:
 
 
 class Calls(Protocol):
-    """The calls that take time."""
+    """The calls that take time. They raise `Trickled` after `seconds`; None: as long as it takes."""
 
-    async def send(self, policy: Any, request: Any) -> Any:
+    async def send(self, policy: Any, request: Any, seconds: float | None) -> Any:
         """The answer of the pipeline that begins with `policy`."""
 
     async def sleep(self, seconds: float) -> None: ...
 
-    async def load(self, http: Any) -> None:
+    async def load(self, http: Any, seconds: float | None) -> None:
         """Read the whole body of a transport's response, if that has not been done: `http.body()` then gives it."""
 
     async def hook(self, hook: Callable[..., Any], about: dict[str, Any]) -> None:
@@ -50,7 +53,7 @@ class Calls(Protocol):
     def iterate(self, chunks: Any) -> Any:
         """An iterator for `pull`."""
 
-    async def pull(self, chunks: Any) -> bytes | None:
+    async def pull(self, chunks: Any, seconds: float | None) -> bytes | None:
         """The next piece of a body, None at its end."""
 
     def turn(self) -> AbstractAsyncContextManager[None]:
@@ -63,14 +66,16 @@ class ThreadCalls:
     def __init__(self) -> None:
         self._lock = threading.Lock()
 
-    async def send(self, policy: Any, request: Any) -> Any:
-        return policy.send(request)
+    async def send(self, policy: Any, request: Any, seconds: float | None) -> Any:
+        with Deadline(seconds):
+            return policy.send(request)
 
     async def sleep(self, seconds: float) -> None:
         time.sleep(seconds)
 
-    async def load(self, http: Any) -> None:
-        http.body()
+    async def load(self, http: Any, seconds: float | None) -> None:
+        with Deadline(seconds):
+            http.body()
 
     async def hook(self, hook: Callable[..., Any], about: dict[str, Any]) -> None:
         hook(**about)
@@ -81,8 +86,9 @@ class ThreadCalls:
     def iterate(self, chunks: Any) -> Any:
         return iter(chunks)
 
-    async def pull(self, chunks: Any) -> bytes | None:
-        return next(chunks, None)
+    async def pull(self, chunks: Any, seconds: float | None) -> bytes | None:
+        with Deadline(seconds):
+            return next(chunks, None)
 
     @asynccontextmanager
     async def turn(self) -> AsyncIterator[None]:
@@ -96,17 +102,17 @@ class LoopCalls:
     def __init__(self) -> None:
         self._lock = asyncio.Lock()
 
-    async def send(self, policy: Any, request: Any) -> Any:
-        return await policy.send(request)
+    async def send(self, policy: Any, request: Any, seconds: float | None) -> Any:
+        return await _in_time(policy.send(request), seconds)
 
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
 
-    async def load(self, http: Any) -> None:
+    async def load(self, http: Any, seconds: float | None) -> None:
         # Responses of azure-core's first kind have the one, those of its second (`azure.core.rest`) both.
         load = getattr(http, "load_body", None) or http.read
         with contextlib.suppress(StreamClosedError, StreamConsumedError):  # it has been done, and there was nothing
-            await load()
+            await _in_time(load(), seconds)
 
     async def hook(self, hook: Callable[..., Any], about: dict[str, Any]) -> None:
         result = hook(**about)
@@ -130,9 +136,9 @@ class LoopCalls:
     def iterate(self, chunks: Any) -> Any:
         return aiter(chunks)
 
-    async def pull(self, chunks: Any) -> bytes | None:
+    async def pull(self, chunks: Any, seconds: float | None) -> bytes | None:
         try:  # and no default: with one, CPython 3.11 and 3.13.0 crash where `__anext__` raises at once
-            return await anext(chunks)
+            return await _in_time(anext(chunks), seconds)
         except StopAsyncIteration:
             return None
 
@@ -140,3 +146,15 @@ class LoopCalls:
     async def turn(self) -> AsyncIterator[None]:
         async with self._lock:
             yield
+
+
+async def _in_time(work: Awaitable[T], seconds: float | None) -> T:
+    if seconds is None:
+        return await work
+    began = time.monotonic()
+    try:
+        return await within(work, seconds)
+    except TimeoutError:
+        if time.monotonic() - began < seconds:
+            raise  # of somebody else's, such as a credential
+        raise Trickled(seconds) from None

@@ -21,6 +21,8 @@ from azure.core.exceptions import (
 from requests import exceptions as requests
 from urllib3.exceptions import SSLError
 
+from failover.storage.pace import Trickled
+
 FAILURE_STATUSES: Final = frozenset({408, 429, 500, 502, 503, 504})
 """Statuses that say that the endpoint did not do its work. Any other status is an answer."""
 
@@ -75,6 +77,8 @@ def describe_error(error: BaseException, within: float | None = None) -> str:
     names = {type(each).__name__ for each in chain}
     if names & _PROXY_NAMES:
         return "the proxy did not connect"
+    if isinstance(error, Trickled):
+        return f"no whole answer within {error.seconds:.3g} s"
     if is_timeout(error):
         limit = "" if within is None else f" within {within:g} s"
         return f"no connection{limit}" if is_connect_timeout(error) else f"no answer{limit}"

@@ -36,7 +36,10 @@ class GeoFailover(GeoPolicy, HTTPPolicy[Any, Any]):
     primary_attempts: tries at one endpoint within one read, from 1; None: until its circuit opens, at most 10.
     backoff: seconds from one try to the next, from 0.
     attempt_timeout: seconds without a byte after which one try is given up, above 0; a time-out is not tried again
-        within its read. `connection_timeout` and `read_timeout` of a single call go first.
+        within its read. `connection_timeout` and `read_timeout` of a single call go first. An answer that trickles
+        is given up too: the headers after four times as long, a body after twice as long and a second for each
+        8 KiB, which is taken of 256 KiB at a time and leaves out what its reader takes (of an answer that is no
+        stream, such as a page of a listing, both and 512 s). The time to look up a name is the system's.
     max_staleness: seconds, above 0; the secondary is refused when its Last Sync Time is older or cannot be had.
     listeners: callables that take each `Retry`, `ReadEnded` and `Transition`, in the thread in which it happens.
 

@@ -22,6 +22,7 @@ from failover.storage.calls import Calls
 from failover.storage.causes import describe_error
 from failover.storage.endpoints import PRIMARY, SECONDARY, Target, changes_something, find_target
 from failover.storage.events import GeoEvent, Listener
+from failover.storage.pace import time_for_headers
 from failover.storage.read import MOST_ATTEMPTS, Means, Read
 
 _logger = logging.getLogger("failover.storage")
@@ -175,7 +176,7 @@ class GeoPolicy:
         timeouts = {"connection_timeout": self._attempt_timeout, "read_timeout": self._attempt_timeout}
         asked = self._clock()
         question = PipelineRequest(request, PipelineContext(seen.transport, **timeouts))
-        response = await self._calls.send(self.next, question)
+        response = await self._calls.send(self.next, question, time_for_headers(timeouts, whole=False))
         answer = response.http_response
         age = last_sync.staleness(answer.status_code, answer.headers, answer.text())
         self._synced_at = max(self._synced_at, asked - age)

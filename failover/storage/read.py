@@ -25,6 +25,7 @@ from failover.storage.causes import describe_error, describe_status, is_connect_
 from failover.storage.endpoints import PRIMARY, SECONDARY, Target
 from failover.storage.errors import BothEndpointsDown, NotReplicated
 from failover.storage.events import GeoEvent, ReadEnded, Retry
+from failover.storage.pace import PAGE, time_for_body, time_for_headers
 
 MOST_ATTEMPTS: Final = 10
 """Tries at one endpoint within one read where their number is not given; resumptions of one body at most."""
@@ -69,6 +70,7 @@ class Read:
         self._absent: str | None = None
         self._permit: Permit | None = None
         self._location = PRIMARY
+        self._http: Any = None  # whose body is being read
         self._resumptions = 0
         self._ended = False
 
@@ -139,7 +141,9 @@ class Read:
         self._attempts += 1
         started = time.perf_counter()
         try:
-            response = await self._means.calls.send(self._means.next, request)
+            whole = not request.context.options.get("stream") and request.http_request.method == "GET"
+            limit = time_for_headers(request.context.options, whole=whole)
+            response = await self._means.calls.send(self._means.next, request, limit)
             self._latency = time.perf_counter() - started
             cause = await self._failed_by(response, location)
         except Exception as error:
@@ -174,10 +178,13 @@ class Read:
         digest = checks_md5(response)
         if digest or (request.context.options.get("stream") and http.status_code not in (200, 206)):
             try:
-                await self._means.calls.load(http)
+                await self._means.calls.load(http, self._time_for(_length_of(http)))
             except (AzureError, OSError) as error:
                 return self._blame(location, error) if is_timeout(error) else "the body broke off"
         return "the body does not match its MD5" if digest and not matches_md5(http) else None
+
+    def _time_for(self, size: int) -> float | None:
+        return time_for_body(self._request.context.options, size)
 
     def _blame(self, location: str, error: BaseException) -> str:
         """`error` in a few words; after a time-out `location` is not asked again within this read."""
@@ -219,7 +226,7 @@ class Read:
         try:
             with contextlib.suppress(AzureError, OSError):
                 if int(http.headers.get("Content-Length") or 0) <= _LONGEST_ERROR:
-                    await self._means.calls.load(http)
+                    await self._means.calls.load(http, self._time_for(0))
         finally:
             http.internal_response.close()
 
@@ -254,7 +261,7 @@ class Read:
 
     def _guard_body(self, response: PipelineResponse[Any, Any]) -> None:
         """See to it that a streamed body arrives whole, whoever sends its rest."""
-        http = response.http_response
+        self._http = http = response.http_response
         if not self._is_streaming(response) or http.headers.get("Content-Length") == "0" or checks_md5(response):
             self._end()
             return
@@ -280,6 +287,7 @@ class Read:
             self._means.calls,
             opener(*args, **kwargs),
             length=None if span is None or span.encoded else span.length,
+            seconds=self._time_for,
             resume=resume,
             ended=self._end,
             given_up=self._give_up,
@@ -293,6 +301,7 @@ class Read:
         if not is_endpoint_failure(error):
             permit.released()
             raise error
+        self._http.internal_response.close()  # or its socket would be open for as long as the SDK keeps the answer
         await self._fail(self._location, permit, self._blame(self._location, error), error=error)
 
     async def _rest(
@@ -319,7 +328,13 @@ class Read:
                 continue
             http = response.http_response
             if span.is_continued_by(http.status_code, http.headers, delivered):
+                self._http = http
                 return opened(http), skip
             self._causes[location] = describe_status(http.status_code, http.reason, http.headers)
             await self._discard(response)
         raise self._failure()
+
+
+def _length_of(http: Any) -> int:
+    length = http.headers.get("Content-Length") or ""
+    return int(length) if length.isdigit() else PAGE
