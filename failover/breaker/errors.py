@@ -38,7 +38,14 @@ class ImpossibleEvent(Exception):  # noqa: N818 (named for what it is: see `fail
 
 
 class FailureReported(Exception):  # noqa: N818 (it reports one)
-    """For `Permit.failed` where there is no exception, or none whose text may be logged: a failure in plain words."""
+    """For `Permit.failed` where there is no exception, or none whose text may be logged: a failure in plain words.
+
+    `retry_after`: seconds for which the remote asked to be left alone, None: it did not ask.
+    """
+
+    def __init__(self, *words: object, retry_after: float | None = None) -> None:
+        super().__init__(*words)
+        self.retry_after = retry_after
 
 
 class TooSlow(TimeoutError):  # noqa: N818 (it says what the answer was)

@@ -18,6 +18,7 @@ from azure.core.exceptions import AzureError
 from azure.core.pipeline import PipelineRequest, PipelineResponse
 
 from failover.breaker import CircuitBreaker, CircuitOpen, FailureReported, Permit, State
+from failover.breaker.retry_after import retry_after_of
 from failover.storage.answers import checks_md5, is_redirect, matches_md5, refusal
 from failover.storage.body import Body, Span, span_of
 from failover.storage.calls import Calls
@@ -201,7 +202,7 @@ class Read:
         closed = circuit["state"] == State.CLOSED.value
         failures = circuit["failures"] + 1 if closed else circuit["failures"]
         self._means.tell(Retry(location, failures, circuit["threshold"], cause))
-        permit.failed(FailureReported(cause))
+        permit.failed(FailureReported(cause, retry_after=retry_after_of(about.get("response"))))
         if self._means.retry_hook is not None:
             about = {"response": None, "error": None, **about}
             # From 0, as the SDK counts.

@@ -1,4 +1,4 @@
-"""Answers to another question than was asked, and redirects."""
+"""Answers to another question than was asked, redirects, and what a Retry-After is worth."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from failover.breaker import ConsecutiveFailures, Cooldown, Policy
 from failover.storage import GeoFailover
 from tests.storage.raw import HELLO, KIB, TEACHING, Answer, Asked, Pair, RawServer, blob_of, ranged
 from tests.storage.test_geo_bodies import CONTENT
@@ -79,3 +80,15 @@ def test_a_compressed_answer_may_have_another_length() -> None:
 
 
 DEFLATED = "f348cdc9c9d75108cf2fca49510400"  # HELLO
+
+
+@pytest.mark.parametrize(("header", "least", "most"), [("", 0, 30), ("120", 100, 120), ("9999", 200, 300)])
+def test_a_retry_after_lengthens_the_cooldown(header: str, least: float, most: float) -> None:
+    def answer(_: Asked) -> Answer:
+        return Answer("HTTP/1.1 503 Busy\nContent-Length: 0" + (f"\nRetry-After: {header}" if header else ""))
+
+    policy = GeoFailover(policy=Policy(trip=ConsecutiveFailures(2), recovery=Cooldown(30.0, factor=2.0, maximum=300.0)))
+    content, _ = ask(answer, policy)
+
+    assert content == HELLO
+    assert least < policy.primary.snapshot()["retry_after"] <= most
