@@ -1,0 +1,364 @@
+"""A soak: many reads by many threads while faults switch at random, and what is left behind afterwards.
+
+    python -m tests.faults.soak --reads 200000 --threads 16 --seed 1
+
+Every read must return the right bytes; `BothEndpointsDown` is right only where both endpoints were out. Prints
+progress and a table, and exits with 1 where anything was wrong. The servers have a process of their own, so that
+what leaks here is ours. `test_soak.py` runs ten seconds of it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import logging
+import multiprocessing
+import random
+import socket
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from azure.core.exceptions import AzureError
+
+from failover.breaker import ConsecutiveFailures, Cooldown, Policy
+from failover.storage import BothEndpointsDown, GeoFailover, ReadEnded, Retry
+from tests.storage.raw import KIB, Answer, Asked, RawServer, connect, ranged
+
+CONTENTS: Final = {f"blob{size}": random.Random(size).randbytes(size) for size in (13, 5 * KIB, 100 * KIB)}
+WEIGHTS: Final = (50, 40, 10)
+RANGE: Final = 16 * KIB  # what one request asks for: the largest blob takes seven
+BLOCK: Final = KIB  # what the SDK takes of a body at once: a break leaves something to go on from
+KINDS: Final = ("503", "timeout", "reset", "cut", "slow", "down", "trickle")
+HARMLESS: Final = ("well", "slow")
+SILENCE: Final = 1.0  # seconds: attempt_timeout
+COOLDOWN: Final = 0.1  # seconds
+MEMORY: Final = 4 * COOLDOWN + 2 * SILENCE  # seconds for which a fault may be felt: open, or a probe under way
+CALM: Final = (4.0, 8.0)  # seconds from one fault of the secondary's to the next: the primary's must be survived
+QUARTERS: Final = 4
+
+
+# --- the servers -----------------------------------------------------------------------------------------------
+
+
+def _answer(kind: str, asked: Asked) -> Answer:
+    good = ranged(CONTENTS[asked.target.partition("?")[0].rpartition("/")[2]], asked)
+    if kind == "503":
+        return Answer("HTTP/1.1 503 Busy\nContent-Length: 4", b"busy")
+    if kind == "timeout":
+        return Answer("", b"", "hang")
+    if kind == "reset":
+        return Answer("", b"", "reset")
+    if kind == "cut":
+        return Answer(good.head, good.body[: len(good.body) // 2], "close")
+    if kind == "trickle":
+        return Answer(good.head, trickle=(bytes([each]) for each in good.body), pause=SILENCE / 2)
+    if kind == "slow":
+        time.sleep(SILENCE / 20)
+    return good
+
+
+def _serve(pipe: Any) -> None:
+    """Two endpoints, and which fault is on at which, as `pipe` tells."""
+    faults = {"primary": "well", "secondary": "well"}
+    paths = {"primary": "/devstoreaccount1", "secondary": "/devstoreaccount1-secondary"}
+    servers = {at: RawServer(lambda asked, at=at: _answer(faults[at], asked), path=paths[at]) for at in faults}  # type: ignore[misc]  # mypy cannot infer a lambda's default
+    pipe.send({at: server.url for at, server in servers.items()})
+    with suppress(EOFError, KeyboardInterrupt):
+        while True:
+            for at, kind in pipe.recv().items():
+                if "down" in (kind, faults[at]) and kind != faults[at]:
+                    (servers[at].lose if kind == "down" else servers[at].restore)()
+                faults[at] = kind
+            for server in servers.values():
+                server.asked.clear()
+            pipe.send(None)
+
+
+@dataclass
+class Account:
+    """The servers of another process, as an account."""
+
+    pipe: Any
+    primary_url: str
+    secondary_url: str
+    account_name: str = "devstoreaccount1"
+    account_key: str = field(default="a2V5", repr=False)
+
+    def __post_init__(self) -> None:
+        self.faults = {"primary": "well", "secondary": "well"}
+        self._out: dict[str, list[list[float]]] = {at: [] for at in self.faults}
+
+    def switch(self, **faults: str) -> None:
+        """Let these faults be on, by endpoint, and note from when to when an endpoint was out."""
+        for at, kind in faults.items():
+            if self.faults[at] in HARMLESS and kind not in HARMLESS:
+                self._out[at].append([time.monotonic(), float("inf")])
+        before, self.faults = self.faults, self.faults | faults
+        self.pipe.send(faults)
+        self.pipe.recv()
+        for at, kind in faults.items():
+            if before[at] not in HARMLESS and kind in HARMLESS:
+                self._out[at][-1][1] = time.monotonic()
+
+    def since(self, now: float) -> dict[str, float]:
+        """Seconds since each endpoint was last out."""
+        ended = {at: times[-1][1] if times else float("-inf") for at, times in self._out.items()}
+        return {at: round(max(0.0, now - last), 2) for at, last in ended.items()}
+
+    def both_out(self, began: float, ended: float) -> bool:
+        """Whether a read of this time may have met both endpoints out, or circuits that still were."""
+        return all(
+            any(first <= ended and last >= began - MEMORY for first, last in reversed(times[-50:]))
+            for times in self._out.values()
+        )
+
+
+@contextmanager
+def serving() -> Iterator[Account]:
+    """The account, as long as it is needed."""
+    context = multiprocessing.get_context("spawn")
+    near, far = context.Pipe()
+    process = context.Process(target=_serve, args=(far,), daemon=True)
+    process.start()
+    try:
+        urls = near.recv()
+        yield Account(near, urls["primary"], urls["secondary"])
+    finally:
+        near.close()
+        process.terminate()
+        process.join()
+
+
+# --- what is left behind ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Holdings:
+    """What the process holds while no read is under way."""
+
+    threads: int
+    sockets: int
+    objects: int
+    mib: float
+
+    @classmethod
+    def now(cls) -> Holdings:
+        gc.collect()
+        everything = gc.get_objects()
+        sockets = sum(isinstance(each, socket.socket) and each.fileno() >= 0 for each in everything)
+        return cls(threading.active_count(), sockets, len(everything), _resident())
+
+    def exceed(self, before: Holdings) -> list[str]:
+        """What has grown by more than chance."""
+        limits = {
+            "threads": before.threads,
+            "sockets": max(before.sockets + 4, 24),  # a pool keeps ten connections to each endpoint
+            "objects": before.objects * 1.05 + 2000,
+            "mib": before.mib * 1.2 + 16,
+        }
+        return [
+            f"{name} {getattr(before, name):,.0f} -> {getattr(self, name):,.0f}"
+            for name, limit in limits.items()
+            if getattr(self, name) > limit
+        ]
+
+
+def _resident() -> float:
+    """MiB of memory in use, 0 where the system does not tell it in a file."""
+    with suppress(OSError):
+        return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * 4096 / KIB**2
+    return 0.0
+
+
+# --- the reads -------------------------------------------------------------------------------------------------
+
+
+class Soak:
+    """`threads` threads that read while `run` switches faults; ends after `reads` of them or `seconds`."""
+
+    def __init__(self, account: Account, *, reads: int, threads: int, seed: int, seconds: float = float("inf")) -> None:
+        self._account = account
+        self._total, self._threads, self._seconds = reads, threads, seconds
+        self._random = random.Random(seed)
+        self._seed = seed
+        self._lock = threading.Lock()
+        self._began = time.monotonic()
+        self._gate = threading.Event()
+        self._busy, self._stop = 0, False
+        self._under_way: dict[int, float] = {}
+        self.done = 0
+        self.outcomes: Counter[str] = Counter()
+        self.phases: Counter[str] = Counter()
+        self.retries: Counter[str] = Counter()
+        self.wrong: list[str] = []
+        self.holdings: list[Holdings] = []
+        self.slowest = 0.0
+        recovery = Cooldown(COOLDOWN, jitter=0.2)
+        self._calm_until = time.monotonic() + 2.0
+        self.policy = GeoFailover(
+            policy=Policy(trip=ConsecutiveFailures(5), recovery=recovery, probe_lease=5.0),
+            attempt_timeout=SILENCE,
+            listeners=[self._hear],
+        )
+        self.service = connect(
+            account,
+            self.policy,
+            max_single_get_size=RANGE,
+            max_chunk_get_size=RANGE,
+            connection_data_block_size=BLOCK,
+        )
+
+    def _hear(self, event: object) -> None:
+        if isinstance(event, ReadEnded):
+            with self._lock:
+                self.outcomes[f"requests answered by {event.endpoint or 'nobody'}"] += 1
+        elif isinstance(event, Retry):
+            with self._lock:
+                self.retries[event.error] += 1
+
+    def _read_on(self, seed: int) -> None:
+        rng = random.Random(seed)
+        names = list(CONTENTS)
+        while not self._stop:
+            self._gate.wait()
+            with self._lock:
+                if self._stop or not self._gate.is_set():
+                    continue
+                self._busy += 1
+            try:
+                if not self.read(rng.choices(names, WEIGHTS)[0]):
+                    time.sleep(0.02)  # as anybody does who was told that nobody answers
+            finally:
+                with self._lock:
+                    self._busy -= 1
+                    self.done += 1
+
+    def read(self, name: str) -> bool:
+        """Read and judge once; True where the bytes are right."""
+        began, outcome, wrong = time.monotonic(), "right", None
+        self._under_way[threading.get_ident()] = began
+        try:
+            if self.service.get_blob_client("demo", name).download_blob().readall() != CONTENTS[name]:
+                outcome = wrong = "the wrong bytes"
+        except BothEndpointsDown as error:
+            outcome = "both endpoints down"
+            if not self._account.both_out(began, time.monotonic()):
+                wrong = f"{outcome}, although one was well: {error}"
+        except AzureError as error:
+            outcome = wrong = f"{type(error).__name__}: {error}"
+        except Exception as error:
+            outcome = wrong = f"{type(error).__name__}: {error}"
+        ended = time.monotonic()
+        took, excusable = ended - began, self._account.both_out(began, ended)
+        with self._lock:
+            self._under_way.pop(threading.get_ident(), None)
+            self.outcomes[outcome] += 1
+            self.outcomes["no excuse to fail"] += not excusable
+            self.slowest = max(self.slowest, took)
+            if wrong is not None:
+                under_way = sorted((round(ended - each, 2) for each in self._under_way.values()), reverse=True)
+                self.wrong.append(
+                    f"seed {self._seed}, read {self.done}, {name}, {took:.2f} s, {ended - self._began:.1f} s on, "
+                    f"faults {self._account.faults}, out before {self._account.since(ended)} s, reads under way for "
+                    f"{under_way} s: {wrong}"
+                )
+        return outcome == "right"
+
+    def run(self, say: Callable[[str], object] = lambda _: None) -> None:
+        """All of it. `self.wrong` says what should not have been."""
+        self._began = began = time.monotonic()
+        workers = [
+            threading.Thread(target=self._read_on, args=(self._random.random(),), name=f"reader {n}", daemon=True)
+            for n in range(self._threads)
+        ]
+        for worker in workers:
+            worker.start()
+        try:
+            for quarter in range(1, QUARTERS + 1):
+                until = time.monotonic() + self._seconds / QUARTERS
+                self._gate.set()
+                while self.done < self._total * quarter / QUARTERS and time.monotonic() < until:
+                    self._switch()
+                    time.sleep(self._random.uniform(0.05, 0.4))
+                self._rest()
+                self.holdings.append(Holdings.now())
+                rate = self.done / (time.monotonic() - began)
+                say(f"{self.done:>8,} reads, {rate:,.0f}/s, {len(self.wrong)} wrong, {self.holdings[-1]}")
+                for each in self.wrong[-3:]:
+                    say(each)
+        finally:
+            self._stop = True
+            self._gate.set()
+            for worker in workers:
+                worker.join(60)
+            self.service.close()
+        self.wrong += [f"grown: {each}" for each in self.holdings[-1].exceed(self.holdings[0])]
+
+    def _switch(self) -> None:
+        rng = self._random
+        primary = "well" if rng.random() < 0.4 else rng.choices(KINDS, (3, 1, 3, 5, 1, 2, 1))[0]
+        secondary = "well"
+        if time.monotonic() >= self._calm_until:
+            # What trickles holds a probe's place for longer than the memory is.
+            secondary = rng.choice(KINDS[:-1])
+            self._calm_until = time.monotonic() + rng.uniform(*CALM)
+        self.phases[f"primary {primary}"] += 1
+        self.phases[f"secondary {secondary}"] += 1
+        self._account.switch(primary=primary, secondary=secondary)
+
+    def _rest(self) -> None:
+        """No fault and no read, and both circuits closed again: one that is stuck is wrong."""
+        self._gate.clear()
+        deadline = time.monotonic() + 60
+        while self._busy and time.monotonic() < deadline:
+            time.sleep(0.05)
+        if self._busy:
+            self.wrong.append(f"{self._busy} reads have not ended within a minute")
+        for broken, circuit in (("primary", self.policy.secondary), ("secondary", self.policy.primary)):
+            # The one is asked only while the other is out.
+            self._account.switch(primary="well", secondary="well")
+            self._account.switch(**{broken: "down"})
+            deadline = time.monotonic() + 30
+            while time.monotonic() < deadline and not (self.read("blob13") and circuit.state.value == "closed"):
+                time.sleep(0.05)
+            if circuit.state.value != "closed":
+                self.wrong.append(f"a circuit is stuck: {circuit.snapshot()}")
+        self._account.switch(primary="well", secondary="well")
+
+    def table(self) -> list[str]:
+        """What happened, for people."""
+        parts = {"outcome": self.outcomes, "phases with": self.phases, "failed tries": self.retries}
+        lines = [f"{n:>9,}  {title}: {what}" for title, part in parts.items() for what, n in part.most_common()]
+        lines.append(f"{self.slowest:>9.2f}  seconds took the slowest read")
+        lines += [f"           quarter {n}: {each}" for n, each in enumerate(self.holdings, 1)]
+        return lines
+
+
+def main() -> int:
+    """Options in, exit code out."""
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--reads", type=int, default=200_000)
+    options.add_argument("--threads", type=int, default=16)
+    options.add_argument("--seed", type=int, default=1)
+    chosen = options.parse_args()
+    logging.getLogger("azure").addHandler(logging.NullHandler())  # it warns of each body that breaks off
+    with serving() as account:
+        soak = Soak(account, reads=chosen.reads, threads=chosen.threads, seed=chosen.seed)
+        began = time.monotonic()
+        soak.run(lambda line: print(line, flush=True))
+        took = time.monotonic() - began
+    print(*soak.table(), sep="\n")
+    print(f"seed {chosen.seed}: {soak.done:,} reads in {took:.0f} s, {len(soak.wrong)} wrong")
+    print(*soak.wrong[:50], sep="\n")
+    return 1 if soak.wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

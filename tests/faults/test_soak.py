@@ -1,0 +1,52 @@
+"""Ten seconds of the soak, and that it sees what is wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from failover.storage import BothEndpointsDown
+from tests.faults.soak import CONTENTS, Account, Holdings, Soak, serving
+
+
+@pytest.fixture(scope="module")
+def account() -> Iterator[Account]:
+    with serving() as account:
+        yield account
+
+
+def test_ten_seconds_of_faults_at_random(account: Account) -> None:
+    """Right bytes, or both endpoints were out; no circuit stuck; threads, sockets and memory as before."""
+    soak = Soak(account, reads=4000, threads=16, seed=7, seconds=5)
+    soak.run()
+    assert soak.wrong == []
+    assert soak.outcomes["right"] > 0
+    assert soak.outcomes["no excuse to fail"] > 0
+
+
+def test_it_sees_what_is_wrong(account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wrong bytes, a failure without an excuse, and what has grown."""
+    soak = Soak(account, reads=1, threads=1, seed=1)
+    assert soak.read("blob13")
+    monkeypatch.setitem(CONTENTS, "blob13", b"something else")
+    assert not soak.read("blob13")
+
+    def fail(*_: Any) -> None:
+        raise BothEndpointsDown("503", "503")
+
+    monkeypatch.setattr(soak.service, "get_blob_client", fail)
+    monkeypatch.setattr(account, "both_out", lambda *_: False)
+    assert not soak.read("blob13")
+    assert ["the wrong bytes" in soak.wrong[0], "one was well" in soak.wrong[1]] == [True, True]
+    soak.service.close()
+
+    before = Holdings(threads=18, sockets=20, objects=60_000, mib=80.0)
+    assert Holdings(18, 24, 61_000, 99.0).exceed(before) == []
+    assert [each.split()[0] for each in Holdings(19, 25, 70_000, 120.0).exceed(before)] == [
+        "threads",
+        "sockets",
+        "objects",
+        "mib",
+    ]
