@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import sys
+from importlib import metadata
 from pathlib import Path
 
 from benchmarks.rivals import LIBRARIES
@@ -12,16 +13,21 @@ from benchmarks.shape import version_of
 
 
 def about() -> str:
-    """Some lines for the head of a report."""
-    versions = [f"{each.package} {version_of(each) or 'not installed'}" for each in LIBRARIES]
+    """Some lines for the head of a report that compares circuit breakers."""
+    rivals = [f"{each.package} {version_of(each) or 'not installed'}" for each in LIBRARIES]
+    return f"{on_this_machine()}\n{', '.join(rivals)}"
+
+
+def on_this_machine() -> str:
+    """The machine and Python, two lines."""
     load = f", load {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else ""
-    return "\n".join(
-        (
-            f"{_processor()}, {os.cpu_count()} cores{load}, {platform.system()} {platform.release()}",
-            f"{platform.python_implementation()} {platform.python_version()}",
-            ", ".join(versions),
-        )
-    )
+    machine = f"{_processor()}, {os.cpu_count()} cores{load}, {platform.system()} {platform.release()}"
+    return f"{machine}\n{platform.python_implementation()} {platform.python_version()}"
+
+
+def versions() -> str:
+    """The SDK's packages, one line."""
+    return ", ".join(f"{name} {metadata.version(name)}" for name in ("azure-storage-blob", "azure-core"))
 
 
 def say(text: str = "") -> None:

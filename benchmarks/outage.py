@@ -1,0 +1,230 @@
+"""What an outage of the primary costs a reader, with GeoFailover and without: `python -m benchmarks.outage`."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import math
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+from benchmarks.accounts import HEALTHY, KINDS, azurite, standins
+from benchmarks.configurations import CONFIGURATIONS, OURS, Setting, production
+from benchmarks.figures import Cost, Run, Verdict, cost
+from benchmarks.machine import on_this_machine, say, table, versions
+from benchmarks.ring import Timing, measure
+from benchmarks.throughput import SHARE, Throughput, in_tasks, in_threads
+from failover.breaker import Cooldown
+from failover.storage.account import BadSettings
+from failover.storage.geo import PRODUCTION
+
+MEDIAN_SHARE: Final = 1.1
+"""The demand: the median read of an outage takes at most so many times what a healthy one takes."""
+QUIETLY: Final = ("503", "reset", "down")
+"""The kinds of which that is demanded: the others cost time by what they are."""
+
+assert isinstance(PRODUCTION.recovery, Cooldown)  # noqa: S101 (a constant of ours)
+SETTING: Final = Setting(attempt=1.0, cooldown=PRODUCTION.recovery.seconds)
+QUICK: Final = Timing(before=1.0, outage=3.5, after=5.0, linger=0.2, pace=0.0)
+FULL: Final = Timing(before=30.0, outage=400.0, after=330.0, linger=20.0)
+
+
+def verdicts(run: Run) -> list[Verdict]:
+    """What is demanded of GeoFailover in an outage, by this run's figures."""
+    kinds = [kind for kind in KINDS if run.has(kind)]
+    costs = {kind: cost(run.of(kind, OURS), run.outage) for kind in kinds}
+    found = []
+    healthy = cost(run.of(HEALTHY, OURS), run.outage).median
+    for kind in QUIETLY:
+        demand = f"{kind}: a median read takes at most {MEDIAN_SHARE:g} times a healthy one"
+        if kind not in costs:
+            found.append(Verdict(demand, None, "left out"))
+            continue
+        share = costs[kind].median / healthy
+        found.append(Verdict(demand, share <= MEDIAN_SHARE, f"{share:.2f}"))
+    lost = {kind: sum(each.endpoint is None for each in run.of(kind, OURS).readings) for kind in kinds}
+    read = sum(len(run.of(kind, OURS).readings) for kind in kinds)
+    figures = f"{sum(lost.values())} of {read:,} in {len(kinds)} kinds"
+    found.append(Verdict("no read fails", sum(lost.values()) == 0, figures))
+    if "timeout" in costs:
+        series = run.of("timeout", OURS)
+        hits, probes = costs["timeout"].hits, series.probes or 0
+        demand = "timeout: at most `threshold` time-outs, and one for each probe"
+        figures = f"{hits} in {costs['timeout'].reads:,} reads, threshold {run.threshold}, {probes} probes"
+        found.append(Verdict(demand, hits <= run.threshold + probes, figures))
+    return found
+
+
+def throughput_verdicts(measured: list[Throughput]) -> list[Verdict]:
+    """What is demanded of GeoFailover while all is well."""
+    return [
+        Verdict(
+            f"healthy, {each.how}: at least {SHARE:g} of the bare SDK's reads per second",
+            each.ratio >= SHARE,
+            f"{each.ratio:.3f}",
+        )
+        for each in measured
+    ]
+
+
+def report(run: Run) -> None:
+    """One table for each kind."""
+    for kind in (HEALTHY, *KINDS):
+        if not run.has(kind):
+            continue
+        say(f"\n{'no fault, for comparison' if kind == HEALTHY else f'the primary: {kind}'}")
+        rows = [[name, *_cells(cost(run.of(kind, name), run.outage), kind)] for name in CONFIGURATIONS]
+        say(table(["", "reads", "median ms", "p99 ms", "worst ms", "failed", "hits", "back after s"], rows))
+    say()
+    say(f"reads: those that began and ended while the fault was on, {run.outage:.0f} s.  >: none ended, the one under")
+    say("way had taken so long.  hits: requests to the primary meanwhile.  back after: from the fault's end until the")
+    say("primary answered a read again.  A read of over a minute is measured once or twice, as its row says.")
+
+
+def _cells(of: Cost, kind: str) -> list[str]:
+    over = "> " if of.at_least else ""
+    times = [f"{over}{_milliseconds(seconds)}" for seconds in (of.median, of.p99, of.worst)]
+    back = "-" if kind == HEALTHY else "not yet" if math.isinf(of.back) else f"{of.back:.1f}"
+    return [f"{of.reads:,}", *times, str(of.failed), f"{of.hits:,}", back]
+
+
+def _milliseconds(seconds: float) -> str:
+    return f"{seconds * 1000:,.1f}" if seconds < 0.1 else f"{seconds * 1000:,.0f}"
+
+
+def report_throughput(measured: list[Throughput]) -> None:
+    """Reads per second of a healthy account."""
+    say("\nno fault: reads per second")
+    rows = [
+        [
+            each.how,
+            f"{each.bare:,.0f}",
+            f"{each.ours:,.0f}",
+            f"{each.ratio:.3f}",
+            "{:.3f} to {:.3f}".format(*each.spread),
+        ]
+        for each in measured
+    ]
+    say(table(["", "bare SDK", OURS, "ratio", "its middle half"], rows))
+    say("ratio: median of the pairs' ratios, one block of reads right after the other")
+
+
+def _progress(quiet: bool) -> Callable[[str, float], None]:
+    told = -math.inf
+
+    def progress(what: str, left: float) -> None:
+        nonlocal told
+        if not quiet and time.monotonic() - told >= 10:
+            told = time.monotonic()
+            sys.stderr.write(f"{what}; {left:.0f} s left at most\n")
+            sys.stderr.flush()
+
+    return progress
+
+
+def _run(options: argparse.Namespace, setting: Setting, timing: Timing) -> tuple[Run, list[Throughput]]:
+    accounts = azurite if options.account == "azurite" else standins
+    threshold = production(setting).trip.threshold
+    with accounts((HEALTHY, *options.kinds), setting.attempt) as places:
+        measured = []
+        if options.pairs:
+            place = places.places[HEALTHY]
+            for threads in (1, 16):
+                _say_aside(f"reads per second, {threads} at once")
+                measured.append(in_threads(place, threads, options.block, options.pairs))
+            _say_aside("reads per second, aio")
+            measured.append(in_tasks(place, 16, options.block, options.pairs))
+        run = measure(places, setting, timing, threshold, _progress(options.quick))
+    return run, measured
+
+
+def _say_aside(text: str) -> None:
+    sys.stderr.write(f"{text}\n")
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.outage", description=__doc__)
+    length = parser.add_mutually_exclusive_group()
+    length.add_argument("--quick", action="store_true", help="some seconds: to see that it works, not for figures")
+    length.add_argument("--full", action="store_true", help="an outage of 400 s and its recovery, more pairs of blocks")
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS), metavar="KIND", help=", ".join(KINDS))
+    parser.add_argument(
+        "--account",
+        choices=("stand-in", "azurite"),
+        default="stand-in",
+        help="azurite: the one of AZURE_STORAGE_CONNECTION_STRING, with the faults in the client's transport",
+    )
+    parser.add_argument("--outage", type=float, metavar="SECONDS", help="how long the primary is out (105)")
+    parser.add_argument(
+        "--attempt",
+        type=float,
+        default=SETTING.attempt,
+        metavar="SECONDS",
+        help="time-out of one attempt, for all configurations (1)",
+    )
+    parser.add_argument("--cooldown", type=float, metavar="SECONDS", help="of GeoFailover's default policy (30)")
+    parser.add_argument("--pairs", type=int, help="pairs of blocks for reads per second (21); 0: leave that out")
+    parser.add_argument("--block", type=int, default=160, help="reads in one block (160)")
+    parser.add_argument("--picture", type=Path, metavar="NAME", help="draw NAME.svg and NAME.png, and NAME-dark")
+    parser.add_argument("--save", type=Path, metavar="FILE", help="write each read of the outage, as JSON")
+    parser.add_argument("--load", type=Path, metavar="FILE", help="report and draw what --save wrote, measure nothing")
+    options = parser.parse_args()
+    if options.pairs is None:
+        options.pairs = 3 if options.quick else 101 if options.full else 21
+    if options.quick:
+        options.block = 16
+    return options
+
+
+def main() -> int:
+    options = _options()
+    logging.getLogger("azure").setLevel(logging.CRITICAL)  # it warns of each body that broke off
+    timing = QUICK if options.quick else FULL if options.full else Timing()
+    if options.outage is not None:
+        timing = replace(timing, outage=options.outage)
+    cooldown = options.cooldown or (1.0 if options.quick else SETTING.cooldown)
+    setting = Setting(attempt=0.3 if options.quick else options.attempt, cooldown=cooldown)
+    measured: list[Throughput] = []
+    if options.load:
+        run = Run.load(options.load)
+    else:
+        try:
+            run, measured = _run(options, setting, timing)
+        except BadSettings as bad:
+            sys.stderr.write(f"{bad}\n")
+            return 2
+        run.about = {"machine": on_this_machine(), "versions": versions(), "settings": _settings(options, setting)}
+    if options.save:
+        run.save(options.save)
+    for line in run.about.values():
+        say(line)
+    report(run)
+    if measured:
+        report_throughput(measured)
+    say()
+    found = [*verdicts(run), *throughput_verdicts(measured)]
+    for verdict in found:
+        say(str(verdict))
+    if options.picture:
+        from benchmarks.outage_picture import draw
+
+        for file in draw(run, options.picture):
+            say(f"wrote {file}")
+    return 0 if all(verdict.holds is not False for verdict in found) else 1
+
+
+def _settings(options: argparse.Namespace, setting: Setting) -> str:
+    policy = production(setting)
+    return (
+        f"account: {options.account}; one attempt may take {setting.attempt:g} s in every configuration (the SDK's own "
+        f"time-out is 60 s)\n{OURS}: {policy.trip}, {policy.recovery}\n"
+        f"{OURS}, demo: the demonstration's policy: 20 reads at the secondary, then a probe; slow answers are failures"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
