@@ -101,9 +101,9 @@ def _old_sample(accounts: Accounts, place: Place, setting: Setting) -> Reader:
     blob, watched = _client(accounts, place, setting, retry)
     there = 0
 
-    def retrying(retry_count: int, **_: Any) -> None:
+    def retrying(retry_count: int, **_: Any) -> None:  # counts from 0
         nonlocal there
-        if retry_count >= 5 and blob.location_mode == "primary":
+        if retry_count + 1 >= 5 and blob.location_mode == "primary":
             blob.location_mode, there = "secondary", 0
 
     def read() -> None:
