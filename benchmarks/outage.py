@@ -29,7 +29,7 @@ QUIETLY: Final = ("503", "reset", "down")
 
 assert isinstance(PRODUCTION.recovery, Cooldown)  # noqa: S101 (a constant of ours)
 SETTING: Final = Setting(attempt=1.0, cooldown=PRODUCTION.recovery.seconds)
-QUICK: Final = Timing(before=1.0, outage=3.5, after=5.0, linger=0.2, pace=0.0)
+QUICK: Final = Timing(before=0.5, outage=2.0, after=2.5, linger=0.2, pace=0.0)
 FULL: Final = Timing(before=30.0, outage=400.0, after=330.0, linger=20.0)
 
 

@@ -1,0 +1,194 @@
+"""benchmarks.outage says what its figures say: on reads made up here, and through real ones in its quick form."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import xml.etree.ElementTree as ET
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from benchmarks.accounts import HEALTHY, KINDS
+from benchmarks.configurations import CONFIGURATIONS, OURS
+from benchmarks.figures import Reading, Run, Series, Verdict, cost
+from benchmarks.outage import throughput_verdicts, verdicts
+from benchmarks.outage_picture import draw
+from benchmarks.throughput import Throughput
+from tests.servers import Azurite
+
+ROOT = Path(__file__).parent.parent
+OUTAGE = 10.0
+
+
+def reads(seconds: float, endpoint: str | None = "secondary") -> list[Reading]:
+    """Through a whole outage, one read after the other, and then the primary."""
+    during = [Reading(n * seconds, (n + 1) * seconds, endpoint) for n in range(int(OUTAGE / seconds))]
+    return [Reading(-1.0, -0.99, "primary"), *during, Reading(OUTAGE + 2.0, OUTAGE + 2.5, "primary")]
+
+
+def good_run() -> Run:
+    """One in which each demand holds."""
+    series = [
+        Series(kind, name, reads(0.01), hits=[-1.0, *range(7), OUTAGE + 2.0], probes=2)
+        for kind in (HEALTHY, *KINDS)
+        for name in CONFIGURATIONS
+    ]
+    return Run(OUTAGE, series, threshold=5)
+
+
+def failed(run: Run) -> list[str]:
+    return [verdict.demand for verdict in verdicts(run) if verdict.holds is False]
+
+
+def slower(run: Run) -> None:
+    run.of("reset", OURS).readings = reads(0.0112)
+
+
+def one_lost(run: Run) -> None:
+    run.of("body", OURS).readings[3] = replace(run.of("body", OURS).readings[3], endpoint=None)
+
+
+def lost_after_it(run: Run) -> None:
+    run.of("slow", OURS).readings.append(Reading(OUTAGE + 3.0, OUTAGE + 3.1, None))
+
+
+def one_hit_too_many(run: Run) -> None:
+    run.of("timeout", OURS).hits.append(9.0)
+
+
+def fewer_probes(run: Run) -> None:
+    run.of("timeout", OURS).probes = 1
+
+
+def test_all_demands_hold_where_the_figures_say_so() -> None:
+    assert [verdict.holds for verdict in verdicts(good_run())] == [True] * 5
+
+
+@pytest.mark.parametrize(
+    ("spoil", "demand"),
+    [
+        (slower, "reset: a median"),
+        (one_lost, "no read fails"),
+        (lost_after_it, "no read fails"),
+        (one_hit_too_many, "timeout"),
+        (fewer_probes, "timeout"),
+    ],
+)
+def test_a_demand_fails_with_its_figures(spoil: Callable[[Run], None], demand: str) -> None:
+    run = good_run()
+    spoil(run)
+    (only,) = failed(run)
+    assert only.startswith(demand)
+
+
+def test_what_was_left_out_is_not_said_to_hold() -> None:
+    run = good_run()
+    run.series = [series for series in run.series if series.kind != "down"]
+    told = {verdict.demand.partition(":")[0]: verdict for verdict in verdicts(run)}
+    assert told["down"].holds is None
+    assert "NOT MEASURED" in str(told["down"])
+
+
+def test_throughput_is_judged_by_the_median_of_the_pairs() -> None:
+    quick = Throughput("1 thread", 500.0, 490.0, [0.5, 0.96, 0.97, 0.98, 0.99])
+    assert [each.holds for each in throughput_verdicts([quick])] == [True]
+    assert [each.holds for each in throughput_verdicts([replace(quick, ratios=[0.9, 0.96, 0.99])])] == [False]
+
+
+def test_the_figures_of_a_configuration() -> None:
+    readings = [Reading(n / 10, n / 10 + (0.001 if n else 0.05), "secondary") for n in range(100)]
+    readings[50] = replace(readings[50], endpoint=None)
+    readings += [Reading(9.95, 12.0, "primary"), Reading(13.0, 13.1, "primary")]
+    of = cost(Series("503", OURS, readings, hits=[-0.5, 0.0, 3.0, 12.0]), OUTAGE)
+    assert (of.reads, of.failed, of.hits, of.at_least) == (100, 1, 2, False)
+    assert (of.median, of.p99, of.worst, of.back) == pytest.approx((0.001, 0.001, 0.05, 2.0))
+
+
+def test_a_read_that_outlasts_the_outage_is_told_by_what_it_had_taken() -> None:
+    of = cost(Series("503", "SDK default", [Reading(1.0, 30.0, "primary")]), OUTAGE)
+    assert (of.at_least, of.reads, of.worst, of.back) == (True, 0, 9.0, 20.0)
+    assert cost(Series("503", "SDK default", [Reading(1.0, float("inf"), None)]), OUTAGE).back == float("inf")
+
+
+def test_a_run_is_saved_and_drawn_the_same_each_time(tmp_path: Path) -> None:
+    run = good_run()
+    run.save(tmp_path / "run.json")
+    again = Run.load(tmp_path / "run.json")
+    assert again.series == run.series
+    files = draw(run, tmp_path / "one")
+    assert [file.name for file in files] == ["one.svg", "one.png", "one-dark.svg", "one-dark.png"]
+    for one, other in zip(files, draw(again, tmp_path / "two"), strict=True):
+        assert one.read_bytes() == other.read_bytes()
+    for svg in files[::2]:
+        assert svg.stat().st_size < 200_000
+        assert ET.parse(svg).getroot().get("width") == "622.5pt"  # noqa: S314 (our own) 830 pixels
+
+
+def quick(*options: str, **environment: str) -> tuple[int, str]:
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.outage", "--quick", *options],
+        cwd=ROOT, capture_output=True, text=True, timeout=110, env={**os.environ, **environment}, check=False,
+    )  # fmt: skip
+    assert "Traceback" not in done.stderr, done.stderr
+    return done.returncode, done.stdout
+
+
+def rows(output: str, kind: str) -> dict[str, list[str]]:
+    """The table of this kind: by configuration its reads, times, failed and hits."""
+    block = output.partition(f"{kind}\n")[2].partition("\n\n")[0].splitlines()[2:]
+    return {line[:22].strip(): re.sub(r"> ", ">", line[22:]).split() for line in block}
+
+
+@pytest.mark.program
+def test_the_quick_form_measures_every_configuration_under_every_kind(tmp_path: Path) -> None:
+    code, output = quick("--save", str(tmp_path / "run.json"))
+    run = Run.load(tmp_path / "run.json")
+    for kind in KINDS:
+        table = rows(output, f"the primary: {kind}")
+        assert set(table) == set(CONFIGURATIONS)
+        ours = table[OURS]
+        assert int(ours[0]) >= 2
+        assert ours[4] == "0", f"{kind}: {ours}"
+        assert "nan" not in ours[1]
+    # The SDK by itself never leaves the primary, tuned it asks it each time, and we soon do not.
+    assert all(reading.endpoint != "secondary" for reading in run.of("503", "SDK default").readings)
+    tuned = cost(run.of("503", "SDK tuned"), run.outage)
+    ours_then = cost(run.of("503", OURS), run.outage)
+    assert tuned.hits >= tuned.reads > 0
+    assert ours_then.hits <= 5 + (run.of("503", OURS).probes or 0)
+    # Slow answers are answers to the default policy, and failures to the demonstration's.
+    assert cost(run.of("slow", OURS), run.outage).median > 0.2
+    assert "1 thread" in output
+    assert "aio, 16 tasks" in output
+    told = [Verdict(*line.rsplit(": ", 2)[:1], line.endswith(": holds"), "") for line in output.splitlines()[-8:]]
+    assert code == (0 if all(verdict.holds for verdict in told) else 1)
+
+
+@pytest.mark.azurite
+@pytest.mark.program
+def test_the_quick_form_breaks_azurite_in_the_client(azurite: Azurite) -> None:
+    settings = (
+        f"DefaultEndpointsProtocol=http;AccountName={azurite.account_name};AccountKey={azurite.account_key};"
+        f"BlobEndpoint={azurite.primary_url};"
+    )
+    kinds = ("503", "down", "body")
+    code, output = quick(
+        "--account", "azurite", "--pairs", "0", "--kinds", *kinds, AZURE_STORAGE_CONNECTION_STRING=settings
+    )
+    assert code in (0, 1)
+    for kind in kinds:
+        table = rows(output, f"the primary: {kind}")
+        assert table[OURS][4] == "0"
+        assert int(table["SDK default"][0]) == 0 or kind == "body"
+    assert azurite.account_key not in output
+
+
+@pytest.mark.program
+def test_azurite_without_an_address_is_told_in_a_line() -> None:
+    code, output = quick("--account", "azurite", AZURE_STORAGE_CONNECTION_STRING="")
+    assert (code, output) == (2, "")
