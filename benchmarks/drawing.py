@@ -89,13 +89,17 @@ def write(name: Path, height: int, paint: Callable[[Any, Theme], None]) -> list[
 
 
 def _shorter(svg: str) -> str:
-    """With the coordinates of lines to a tenth of a point, and one line for each."""
+    """With the coordinates of lines to a tenth of a point, level ones by their length alone, and each on one line."""
 
     def shorten(line: re.Match[str]) -> str:
         rounded = re.sub(r"-?\d+\.\d{2,}", lambda number: f"{float(number[0]):.1f}".removesuffix(".0"), line[0])
-        return re.sub(r" ?\n", " ", rounded)
+        return re.sub(r"M (\S+) (\S+) L (\S+) \2(?= *[M\"])", _level, re.sub(r" ?\n", " ", rounded))
 
     return re.sub(r' d="[^"]*"', shorten, svg)
+
+
+def _level(line: re.Match[str]) -> str:
+    return f"M{line[1]} {line[2]}h{float(line[3]) - float(line[1]):.1f}"
 
 
 def bare(axes: Any, theme: Theme) -> None:

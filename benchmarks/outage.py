@@ -82,7 +82,8 @@ def report(run: Run) -> None:
     say()
     say(f"reads: those that began and ended while the fault was on, {run.outage:.0f} s.  >: none ended, the one under")
     say("way had taken so long.  hits: requests to the primary meanwhile.  back after: from the fault's end until the")
-    say("primary answered a read again.  A read of over a minute is measured once or twice, as its row says.")
+    say("primary answered a read again.  A read of over a minute is measured once or twice, as its row says.  Each")
+    say("configuration reads one after the other, about four times a second where its reads are quick.")
 
 
 def _cells(of: Cost, kind: str) -> list[str]:
@@ -162,7 +163,6 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--attempt",
         type=float,
-        default=SETTING.attempt,
         metavar="SECONDS",
         help="time-out of one attempt, for all configurations (1)",
     )
@@ -187,7 +187,8 @@ def main() -> int:
     if options.outage is not None:
         timing = replace(timing, outage=options.outage)
     cooldown = options.cooldown or (1.0 if options.quick else SETTING.cooldown)
-    setting = Setting(attempt=0.3 if options.quick else options.attempt, cooldown=cooldown)
+    attempt = options.attempt or (0.3 if options.quick else SETTING.attempt)
+    setting = Setting(attempt, cooldown)
     measured: list[Throughput] = []
     if options.load:
         run = Run.load(options.load)

@@ -41,12 +41,12 @@ def _paint(figure: Any, theme: Theme, run: Run) -> None:
     bare(axes, theme)
     axes.set_yscale("log")
     axes.set_xlim(first, last)
-    axes.set_ylim(0.001, 150)
+    axes.set_ylim(0.001, 300)
     axes.set_yticks([0.001 * 10**n for n in range(6)], ["1 ms", "10 ms", "100 ms", "1 s", "10 s", "100 s"])
     axes.minorticks_off()
     axes.set_xlabel("seconds since the primary went out", loc="left")
     axes.axvspan(0, run.outage, color=theme.shade, linewidth=0, zorder=0)
-    axes.text(run.outage / 2, 105, "primary out: it answers 503", ha="center", va="center", fontsize=9)
+    axes.text(run.outage / 2, 180, "primary out: it answers 503", ha="center", va="center", fontsize=9)
     figure.text(0.012, 0.945, "How long a read takes when the primary goes out", fontsize=13, weight="bold")
     figure.text(
         0.012, 0.895, "Each dot is a read; each line a slow one, from its beginning to its end; ✕ a read that failed."
@@ -110,9 +110,11 @@ def _label(axes: Any, theme: Theme, run: Run) -> None:
     """At the right, each at the height of its reads in the outage, moved apart where they would touch."""
     right = axes.get_xlim()[1]
     costs = {name: cost(run.of(KIND, name), run.outage) for name in LOOKS}
-    slowest_first = sorted(LOOKS, key=lambda name: (costs[name].median, name != OURS))
-    heights = _apart([math.log10(costs[name].median) for name in slowest_first], _APART)
-    for name, height in zip(slowest_first, heights, strict=True):
+    # One that fails is labelled where it does.
+    at = {name: of.worst if of.failed else of.median for name, of in costs.items()}
+    upwards = sorted(LOOKS, key=lambda name: (at[name], name != OURS))
+    heights = _apart([math.log10(at[name]) for name in upwards], _APART)
+    for name, height in zip(upwards, heights, strict=True):
         of, (colour, text) = costs[name], LOOKS[name]
         lost = f", {of.failed} of {of.reads} failed" if of.failed else ""
         style = {"color": theme.lines[colour], "va": "center", "annotation_clip": False}

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 _SLICES: Final = 10  # of a second
+_BURST: Final = 0.25  # seconds
 _FEW: Final = 20  # requests in one second that push nothing down
 
 
@@ -79,8 +80,8 @@ class Remote:
             self.falls += 1
             self._downs.append((now, now + self._recovery.down_again))
             capacity = 0.0
-        # What one second leaves unused is not kept for the next; one request at a time is answered at any capacity.
-        most = max(1.0, capacity)
+        # A burst may use what a short while left unused; one request at a time is answered at any capacity.
+        most = max(1.0, capacity * _BURST)
         self._budget = min(most, self._budget + (now - self._refilled_at) * capacity) if capacity else 0.0
         self._refilled_at = now
         if self._budget < 1.0:

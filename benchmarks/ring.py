@@ -31,6 +31,8 @@ class Timing:
     linger: float = 5.0
     """Reads go on for so long after the last configuration is back at the primary."""
     pace: float = 0.25
+    rounds: int = 8
+    """The outage lasts longer where the machine is so busy that there were fewer rounds by then."""
 
 
 class _Lane(threading.Thread):
@@ -119,9 +121,11 @@ def measure(
     for lane in lanes:
         lane.series.readings = [_moved(each, off_by) for each in lane.series.readings]
     accounts.switch(True)
-    while clock() < timing.outage:
+    rounds = 0
+    while clock() < timing.outage or rounds < timing.rounds:
         progress("primary out", timing.outage + timing.after - clock())
         ring.turn()
+        rounds += 1
     for lane in lanes:
         lane.series.probes = _probes(lane.reader)
     outage = clock()

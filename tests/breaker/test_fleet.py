@@ -16,8 +16,10 @@ from typing import Any
 
 import pytest
 
+from benchmarks.clients import Case, simulate
+from benchmarks.remote import Recovery
 from tests.breaker.conftest import KINDS
-from tests.breaker.fleet_worker import THRESHOLD, Job, work
+from tests.breaker.fleet_worker import PAUSE, THRESHOLD, Job, work
 
 AZURE = ["failover.breaker.stores.blob", "failover.breaker.stores.table"]
 # A process that has imported all that the workers need, and forks them from itself: eight imports take too long.
@@ -235,3 +237,32 @@ def test_eight_that_share_nothing_for_comparison() -> None:
         print(f"\nunshared: {first} hits until all were open, then {len(probes)} in {SECONDS:g} s")
         assert first == SIZE * THRESHOLD
         assert len(probes) >= 3 * SIZE
+
+
+@pytest.mark.parametrize("kind", ["own", pytest.param("redis", marks=pytest.mark.redis)])
+def test_the_simulated_fleet_agrees_with_real_processes(kind: str, store_url: Callable[[str], str]) -> None:
+    with fleet(None if kind == "own" else store_url(kind)) as (workers, remote):
+        began = time.monotonic()
+        first, probes = kill_for(workers, remote, 2.5)
+        lasted = time.monotonic() - began
+        remote.mode = "ok"
+    case = Case(
+        SIZE,
+        shared=kind != "own",
+        cooldown=COOLDOWN,
+        factor=1.0,
+        threshold=THRESHOLD,
+        periods=(PAUSE, PAUSE * 1.5),
+        refresh=0.005,  # Redis pushes
+        recovery=Recovery(outage=lasted),
+    )
+    model = simulate(case)
+    print(f"\n{kind}: {first} and {len(probes)} hits; the model: {model.first} and {model.hits - model.first}")
+    if kind == "own":
+        assert model.first == SIZE * THRESHOLD
+        # On a busy machine the first to open may probe before the last one has opened.
+        assert abs(first + len(probes) - model.hits) <= SIZE
+    else:
+        assert THRESHOLD <= first <= SIZE * THRESHOLD
+        assert THRESHOLD <= model.first <= SIZE * THRESHOLD
+        assert abs(len(probes) - (model.hits - model.first)) <= 1
