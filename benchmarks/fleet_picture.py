@@ -29,7 +29,7 @@ def _paint(figure: Any, theme: Theme, chosen: list[Outcome]) -> None:
         f"Load of {case.clients:,} clients (1 is normal) and the capacity of their primary, "
         f"dead for {case.recovery.outage:g} s and cold after that.",
     )
-    last = max(each.course[-1][0] for each in chosen) + 1
+    last = min(each.course[-1][0] for each in chosen)
     for outcome in chosen:
         place = (0.055 + 0.48 * bool(outcome.case.ramp), 0.495 - 0.405 * outcome.case.shared, 0.445, 0.285)
         axes = figure.add_axes(place)
@@ -66,7 +66,7 @@ def _tell(axes: Any, outcome: Outcome) -> None:
     title = f"{'One shared circuit' if case.shared else 'A circuit each'}{', with a ramp' if case.ramp else ''}"
     axes.set_title(title, loc="left", fontsize=9.5, weight="bold", pad=19)
     falls = "" if not outcome.falls else ", down again" if outcome.falls == 1 else f", down again {outcome.falls} times"
-    back = "never all back" if math.isinf(outcome.recover) else f"all back after {outcome.recover:.0f} s"
+    back = "never back" if math.isinf(outcome.recover) else f"back after {outcome.recover:.0f} s"
     said = f"{outcome.hits:,} hits while dead; {outcome.shed:,} failed after that{falls}; {back}"
     axes.annotate(said, (0, 1), (0, 5), xycoords="axes fraction", textcoords="offset points", fontsize=7.5)
 
