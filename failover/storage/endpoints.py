@@ -7,6 +7,7 @@ or `http://http://...` where the endpoint came from a connection string. Here su
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -61,12 +62,12 @@ def find_target(url: str, hosts: Mapping[str, str | None] | None, *, bound: str 
     scheme, _, rest = url.partition("://")
     address, mark, query = _without_scheme(rest).partition("?")
     host = address.partition("/")[0]
-    told = {at: _without_scheme((hosts or {}).get(at) or "").rstrip("/") for at in (PRIMARY, SECONDARY)}
-    primary = told[PRIMARY] or host
-    # A client that was made for the secondary's own URL knows no other endpoint.
-    there = "" if told[SECONDARY] == primary else told[SECONDARY]
-    secondary = _find_secondary(primary, there)
-    endpoints = Endpoints(f"{scheme}://{primary}", f"{scheme}://{secondary}" if secondary else None)
+    told = hosts or {}
+    known = _known_by(scheme, host, told.get(PRIMARY) or "", told.get(SECONDARY) or "")
+    endpoints, primary, there, secondary, apart = known
+    if bound is None and apart and address.startswith(f"{primary}/"):
+        # Nearly all requests.
+        return Target(endpoints, PRIMARY, _one_slash(address[len(primary) :]) + mark + query)
 
     # Without a host: the SDK had no secondary to put in and made `http:///account/container`.
     to_secondary = not host or any(base and _begins(address, base) for base in (there, secondary))
@@ -81,6 +82,23 @@ def find_target(url: str, hosts: Mapping[str, str | None] | None, *, bound: str 
                 break
     location = SECONDARY if to_secondary and bound != PRIMARY else PRIMARY
     return Target(endpoints, location, path + mark + query)
+
+
+@functools.lru_cache(maxsize=64)
+def _known_by(scheme: str, host: str, told_primary: str, told_secondary: str) -> tuple[Endpoints, str, str, str, bool]:
+    """The endpoints; the addresses of the primary, and of the secondary as told and as found; whether these are apart.
+
+    They are where none begins with another: what begins with the primary's is then the primary's.
+    """
+    primary = _without_scheme(told_primary).rstrip("/") or host
+    # A client that was made for the secondary's own URL knows no other endpoint.
+    there = _without_scheme(told_secondary).rstrip("/")
+    there = "" if there == primary else there
+    secondary = _find_secondary(primary, there)
+    endpoints = Endpoints(f"{scheme}://{primary}", f"{scheme}://{secondary}" if secondary else None)
+    others = [address for address in (there, secondary) if address]
+    apart = bool(primary) and not any(_begins(other, primary) or _begins(primary, other) for other in others)
+    return endpoints, primary, there, secondary, apart
 
 
 def _find_secondary(primary: str, told: str) -> str:
