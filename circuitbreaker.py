@@ -21,11 +21,12 @@ from typing import Annotated, Any, Final, TypeVar
 import typer
 from rich.console import Console
 
+from failover.console.alone import misplaced_option
 from failover.console.keys import KeyReader, press
 from failover.console.live import LiveScreen
 from failover.console.log import JsonLines
 from failover.console.options import from_zero, positive, proxy_url, ranges, svg_file
-from failover.console.plain import PlainLines
+from failover.console.plain import PlainLines, write_line
 from failover.console.report import Report
 from failover.console.sinks import Sinks, flush_or_forget, tell_stderr
 from failover.console.words import clean
@@ -35,6 +36,7 @@ from failover.storage.account import CONNECTION_STRING, Account, BadSettings, fi
 from failover.storage.certificates import trusting
 from failover.storage.client import connect, make_transport
 from failover.storage.faults import Fault, FaultTransport
+from failover.storage.left_over import LEFT_OVER_AFTER, clean_up
 from failover.storage.settings import Store, read_settings, replica_wait, state_store
 from failover.storage.standin import StandIn
 
@@ -77,6 +79,7 @@ def _option(metavar: str | None, text: str, **more: Any) -> Any:
 
 @app.command(context_settings={"help_option_names": ["--help"]})
 def main(
+    context: typer.Context,
     requests: Annotated[int, _option("N", "Reads; 0: until you quit.", min=0)] = 1000,
     pause_every: Annotated[int, _option("N", "Pause after every N reads; 0: never.", min=0)] = 200,
     rate: Annotated[
@@ -110,6 +113,12 @@ def main(
     ] = None,
     log: Annotated[Path | None, _option("FILE", "Write every event as a line of JSON.")] = None,
     report: Annotated[Path | None, _option("FILE", "Draw the run as a picture (.svg).", callback=svg_file)] = None,
+    remove: Annotated[
+        bool, typer.Option("--clean-up", help="Remove containers that killed runs left in the account, and do no more.")
+    ] = False,
+    older_than: Annotated[
+        float, _option("SECONDS", "Those left alone so long.", callback=from_zero)
+    ] = LEFT_OVER_AFTER,
     version: Annotated[  # noqa: ARG001 (its callback answers)
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
     ] = False,
@@ -128,7 +137,8 @@ def main(
         live = on_terminal if plain is None else not plain
         settings = read_settings(os.environ, Path(".env"))
         account = find_account(settings)
-        _check_fit(account, fault, replication_lag, live_nowhere=live and not on_terminal)
+        why = misplaced_option(context, cleaning_up=remove)
+        _check_fit(account, fault, replication_lag, why, live_nowhere=live and not on_terminal)
         _check_files(log, report)
         plan = Plan(
             requests=requests,
@@ -145,8 +155,11 @@ def main(
         )
         lag = 1.0 if replication_lag is None else replication_lag
         with _signals_end_it():
-            store = state_store(state, settings)
-            code = int(_run(plan, account, store, live=live, lag=lag, log=log, report=report, ca_bundle=ca_bundle))
+            if remove:
+                code = int(_clean_up(plan, account, older_than, ca_bundle))
+            else:
+                store = state_store(state, settings)
+                code = int(_run(plan, account, store, live=live, lag=lag, log=log, report=report, ca_bundle=ca_bundle))
     except BadSettings as problem:
         tell_stderr(clean(str(problem), longest=2000))
         code = Exit.BAD_SETTINGS
@@ -156,8 +169,10 @@ def main(
     raise typer.Exit(code)
 
 
-def _check_fit(account: Account | None, fault: Fault, lag: float | None, *, live_nowhere: bool) -> None:
-    """Options that each make sense, but not together or not here."""
+def _check_fit(account: Account | None, fault: Fault, lag: float | None, why: str | None, live_nowhere: bool) -> None:
+    """Options that each make sense, but not together (`why`) or not here."""
+    if why is not None:
+        raise BadSettings(why)
     if live_nowhere:
         raise BadSettings("--live needs a terminal; use --plain here.")
     if account is not None and fault is Fault.DOWN:
@@ -169,6 +184,20 @@ def _check_fit(account: Account | None, fault: Fault, lag: float | None, *, live
 def _check_files(log: Path | None, report: Path | None) -> None:
     if log is not None and report is not None and os.path.realpath(log) == os.path.realpath(report):
         raise BadSettings("--log and --report name one file. Name two.")
+def _clean_up(plan: Plan, account: Account | None, older_than: float, ca_bundle: Path | None) -> Exit:
+    """Remove what earlier runs left; a reader that has seen enough does not end it."""
+
+    def tell(line: str) -> None:
+        with contextlib.suppress(OSError, AttributeError):  # stdout may be closed
+            write_line(clean(line), sys.stdout)
+
+    if account is None:
+        tell("Nothing to clean up: no Azure account is set, and the stand-in account ends with its run.")
+        return Exit.ANSWERED
+    with trusting(ca_bundle) as verify:
+        limit = max(plan.timeout, 5.0)
+        all_gone = clean_up(account, tell, older_than=older_than, timeout=limit, proxy=plan.proxy, verify=verify)
+    return Exit.ANSWERED if all_gone else Exit.UNANSWERED
 
 
 def _run(

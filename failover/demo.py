@@ -6,7 +6,6 @@ import itertools
 import math
 import threading
 import time
-import uuid
 from collections.abc import Callable
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -24,10 +23,10 @@ from failover.storage.client import check_kind, explain
 from failover.storage.events import GeoEvent, ReadEnded, Retry
 from failover.storage.faults import FaultTransport
 from failover.storage.geo import GeoFailover
+from failover.storage.left_over import keep_touching, new_name
 
 BLOB: Final = "HelloWorld"
 CONTENT: Final = b"Hello, World!"
-CONTAINER_PREFIX: Final = "circuitbreaker-demo-"
 
 _LOOK_EVERY: Final = 2.0  # seconds between two looks at the secondary
 _POLL_FIRST, _POLL_LAST = 0.25, 2.0  # seconds between two looks for the replica
@@ -62,7 +61,7 @@ class Demo:
         self._paused = self._pausing = self._quitting = False
         self._look = threading.Event()
         self._over = threading.Event()
-        self._container = CONTAINER_PREFIX + uuid.uuid4().hex[:12]
+        self._container = new_name()
         self._may_exist = False
         self._n = 0
         self._seen: list[GeoEvent] = []
@@ -168,6 +167,8 @@ class Demo:
             if is_endpoint_failure(error) or getattr(error, "status_code", None) in FAILURE_STATUSES:
                 why += " The demonstration begins with an upload, which only the primary takes: is it up?"
             raise BadSettings(f"The upload to the {self._account} failed: {why}") from None
+        if not self._account.stand_in:  # whose containers end with the run
+            threading.Thread(target=keep_touching, args=(container, self._over), name="touch", daemon=True).start()
         account = "stand-in" if self._account.stand_in else self._account.name
         self._emit(ev.Uploaded, container=self._container, blob=BLOB, bytes=len(CONTENT), account=account)
         return blob

@@ -168,7 +168,7 @@ class Finished(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CleanedUp(Event):
-    """The container is deleted, or (`error` says why) is left behind for the user to delete."""
+    """The container is deleted, or (`error` says why) is left behind for `--clean-up`."""
 
     container: str
     error: str | None = None

@@ -284,8 +284,9 @@ def test_help_fits_a_terminal_and_tells_every_default(run: Runner) -> None:
         "--replication-lag": "(1.0)",
         "--state": "memory://",
         "--plain": "(live on a terminal, else plain)",
+        "--older-than": "300.0",
     }
-    none = {"--cooldown", "--fail", "--proxy", "--ca-bundle", "--log", "--report", "--version", "--help"}
+    none = {"--cooldown", "--fail", "--proxy", "--ca-bundle", "--log", "--report", "--clean-up", "--version", "--help"}
     assert {each.split()[0] for each in blocks} == {*told, *none}
 
 
@@ -408,7 +409,7 @@ def test_a_container_that_may_not_be_deleted_is_named(run: Runner, azurite: Azur
     (name,) = containers(ended)
     assert not is_gone(azurite, name)
     last = ended.out.splitlines()[-1]
-    assert last.startswith(f"cleaned-up  Container {name} could not be deleted, please delete it: 403")
+    assert last.startswith(f"cleaned-up  Container {name} could not be deleted (--clean-up removes it later): 403")
 
 
 @pytest.mark.parametrize("kind", ["Standard_LRS", "Standard_GZRS"])
@@ -574,7 +575,7 @@ def test_a_container_left_behind_is_named_on_stderr_when_stdout_is_gone(run: Run
     standin.interfere = keep
     ended = run("--requests", "0", bash='"$@" | head -5', **string(standin)).check()
     (name,) = containers(standin)
-    assert ended.err == f"circuitbreaker.py: the container {name} is left behind: please delete it.\n"
+    assert ended.err == f"circuitbreaker.py: the container {name} is left behind: --clean-up removes it.\n"
 
 
 @posix
@@ -672,7 +673,7 @@ class TestSignals:
         ended = process.wait().check()
         assert (ended.code, ended.err) == (128 + number, "")
         (name,) = containers(standin)
-        assert f"Container {name} could not be deleted, please delete it: interrupted" in ended.out
+        assert f"Container {name} could not be deleted (--clean-up removes it later): interrupted" in ended.out
 
     def test_twice(self, run: Runner, standin: StandIn, number: int) -> None:
         standin.interfere = lambda exchange: setattr(exchange, "delay", SECONDS * (exchange.request.method != "GET"))

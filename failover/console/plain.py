@@ -11,6 +11,13 @@ from failover import events as ev
 from failover.console.words import KEYS_WHILE_PAUSED, Narrator, advice, clean, seconds
 
 
+def write_line(line: str, stream: TextIO) -> None:
+    """Write it and flush. What the stream's encoding cannot express is written as an escape."""
+    encoding = getattr(stream, "encoding", None) or "utf-8"
+    stream.write(line.encode(encoding, "backslashreplace").decode(encoding) + "\n")
+    stream.flush()
+
+
 class PlainLines:
     """A sink for events that writes each as a line to `stream` and flushes it.
 
@@ -18,9 +25,8 @@ class PlainLines:
     """
 
     def __init__(self, stream: TextIO) -> None:
-        """Write to `stream`. What its encoding cannot express is written as an escape."""
+        """Write to `stream`."""
         self._stream = stream
-        self._encoding = getattr(stream, "encoding", None) or "utf-8"
         self._narrator = Narrator()
         self._settings: ev.Started | None = None
         self._fault_on = False
@@ -28,9 +34,7 @@ class PlainLines:
 
     def __call__(self, event: ev.Event) -> None:
         """Write the line of this event."""
-        line = self._line(event).encode(self._encoding, "backslashreplace").decode(self._encoding)
-        self._stream.write(line + "\n")
-        self._stream.flush()
+        write_line(self._line(event), self._stream)
 
     def _line(self, event: ev.Event) -> str:
         said = self._narrator.tell(event)

@@ -55,7 +55,7 @@ class Sinks:
                     tell_stderr(f"stdout cannot be written: {error.strerror or type(error).__name__}.")
                 self.nobody_left()
         if self._shower is None and isinstance(event, CleanedUp) and event.error is not None:
-            tell_stderr(f"the container {event.container} is left behind: please delete it.")
+            tell_stderr(f"the container {event.container} is left behind: --clean-up removes it.")
 
 
 def tell_stderr(text: str) -> None:

@@ -174,7 +174,7 @@ class Narrator:
             case ev.CleanedUp(error=error):
                 why = clean(str(error))
                 return Said(
-                    f"Container {clean(event.container)} could not be deleted, please delete it: {why}",
+                    f"Container {clean(event.container)} could not be deleted (--clean-up removes it later): {why}",
                     "cleaned-up",
                     bad=True,
                 )

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 from azure.core.credentials import AzureNamedKeyCredential
 from azure.core.exceptions import AzureError, ClientAuthenticationError, HttpResponseError
 from azure.core.pipeline.transport import HttpTransport, RequestsTransport
-from azure.storage.blob import BlobServiceClient
+from azure.storage.blob import BlobServiceClient, LinearRetry
 
 from failover.storage.account import Account, BadSettings
 from failover.storage.causes import describe_error, describe_status
@@ -35,9 +35,9 @@ def make_transport(account: Account, *, timeout: float, verify: str | bool = Tru
 
 
 def connect(
-    account: Account, policy: GeoFailover, transport: HttpTransport[Any, Any], *, proxy: str | None = None
+    account: Account, policy: GeoFailover | LinearRetry, transport: HttpTransport[Any, Any], *, proxy: str | None = None
 ) -> BlobServiceClient:
-    """A client for the account's blobs whose reads survive by `policy`."""
+    """A client for the account's blobs whose reads survive by `policy`, if that is `GeoFailover`."""
     secondary = urlsplit(account.secondary)
     return BlobServiceClient(
         account.primary,
