@@ -122,6 +122,7 @@ class Demo:
             if self._wait_for_replica(blob):
                 watch.start()
                 self._read_on(service.get_blob_client(self._container, BLOB))
+                self._over.set()  # what the secondary does is no part of the run any more
                 self._emit(
                     ev.Finished,
                     reads=self._n,
@@ -316,9 +317,15 @@ class Demo:
         """Look at the secondary every two seconds, and at once when a circuit opens; a pause hears only of changes."""
         reachable: bool | None = None
         while not self._over.is_set():
-            seen = self._look_once()
-            if not (self._over.is_set() or (self._paused and seen["reachable"] is reachable)):
-                self._emit(ev.SecondarySeen, **seen)
+            try:
+                seen = self._look_once()
+            except Exception:
+                if self._over.is_set():  # and the transport closed before this thread knew
+                    return
+                raise
+            with self._telling:
+                if not (self._over.is_set() or (self._paused and seen["reachable"] is reachable)):
+                    self._emit(ev.SecondarySeen, **seen)
             reachable = seen["reachable"]
             self._look.wait(_LOOK_EVERY)
             self._look.clear()

@@ -40,8 +40,13 @@ def new_name() -> str:
 def keep_touching(container: ContainerClient, over: threading.Event) -> None:
     """Touch it again and again until `over`, in a thread of its own. Failures change nothing: the next may succeed."""
     while not over.wait(_TOUCH_EVERY):
-        with suppress(AzureError):
+        try:
             container.set_container_metadata(_TOUCHED, retry_total=0)
+        except AzureError:
+            continue
+        except Exception:
+            if not over.is_set():  # else the transport was closed before this thread knew
+                raise
 
 
 @dataclass(frozen=True, slots=True)
