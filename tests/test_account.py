@@ -205,6 +205,9 @@ def test_the_secondary_of_a_primary(primary: str, secondary: str) -> None:
         ({SERVICE_ENDPOINT: "https://mine..net", KEY: A_KEY}, [SERVICE_ENDPOINT]),
         ({SERVICE_ENDPOINT: f"{PUBLIC}/\x1b[2J", KEY: A_KEY}, [SERVICE_ENDPOINT]),
         ({SERVICE_ENDPOINT: "http://127.0.0.1:10000", KEY: A_KEY}, ["account's name", "devstoreaccount1"]),
+        # A semicolon was forgotten: the key would be part of the endpoint, which is shown.
+        ({CONNECTION_STRING: f"AccountKey=eA==;BlobEndpoint={AZURITE}AccountKey={A_KEY}"}, ["BlobEndpoint", "usable"]),
+        ({CONNECTION_STRING: f"{BY_KEY};BlobSecondaryEndpoint={PUBLIC}/AccountKey={A_KEY}"}, ["BlobSecondaryEndpoint"]),
         # Incomplete.
         ({KEY: A_KEY}, [KEY, ACCOUNT]),
         ({SAS_TOKEN: A_SAS}, [SAS_TOKEN, ACCOUNT]),
@@ -312,13 +315,7 @@ def test_any_settings_give_an_account_or_none_or_a_sentence(given_: dict[str, An
             connect(account, GeoFailover(), transport)
     for text in told:
         for secret in (A_KEY, "SIGNATURE"):
-            assert secret not in text or _is_public(secret, given_)
-
-
-def _is_public(secret: str, given_: dict[str, Any]) -> bool:
-    """Whether the secret is part of an endpoint's path: nobody can tell that it is one there."""
-    values = " ".join(value or "" for name, value in given_.items() if name in (CONNECTION_STRING, SERVICE_ENDPOINT))
-    return re.search(rf"https?://[^;]*{re.escape(secret)}", values) is not None
+            assert secret not in text
 
 
 # --- what is said about what went wrong -----------------------------------------------------------------------

@@ -249,6 +249,7 @@ def containers(run: Ended | StandIn) -> set[str]:
         (["--timeout", "inf"], ["--timeout", "seconds"]),
         (["--timeout", "1e12"], ["--timeout", "86400"]),
         (["--cooldown", "0"], ["--cooldown", "above 0"]),
+        (["--timeout", "5e-324"], ["--timeout", "0.001 at least"]),
         (["--replication-lag", "-1"], ["--replication-lag", "from 0"]),
         (["--retry-threshold", "0"], ["--retry-threshold"]),
         (["--report", "run.png"], ["--report", "run.svg"]),

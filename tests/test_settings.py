@@ -107,6 +107,11 @@ def test_another_encoding(file: Path, encoding: str) -> None:
     assert "UTF-8" in told or "line 1" in told
 
 
+def test_a_nul_which_no_environment_can_hold(file: Path) -> None:
+    file.write_text(f"{STATE}='{SECRET}\0'\n")
+    assert "UTF-8" in _refused(file)
+
+
 @pytest.mark.parametrize(
     ("text", "line"),
     [

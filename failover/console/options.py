@@ -12,13 +12,14 @@ import typer
 
 from failover.console.words import clean
 
+SHORTEST: Final = 0.001  # seconds; less is none to a socket
 LONGEST: Final = 86400.0  # seconds; what sockets take is not endless
 
 
 def positive(value: float | None) -> float | None:
     """A number of seconds above 0, or None."""
-    if value is not None and not 0 < value <= LONGEST:
-        raise typer.BadParameter(f"must be a number of seconds above 0, {LONGEST:g} at most.")
+    if value is not None and not SHORTEST <= value <= LONGEST:
+        raise typer.BadParameter(f"must be a number of seconds above 0 ({SHORTEST:g} at least), {LONGEST:g} at most.")
     return value
 
 

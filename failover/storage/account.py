@@ -175,7 +175,13 @@ def _checked_url(setting: str, url: str) -> str:
     except ValueError:
         good = False
     else:
-        good = good and re.fullmatch(r"[!-~]+", url) is not None and not set("@?#\\").intersection(url)
+        # Of a path no more than accounts' names need: endpoints are shown, and where a semicolon is forgotten in a
+        # connection string, the account's key follows.
+        good = (
+            good
+            and "@" not in url
+            and re.fullmatch(r"[A-Za-z]+://[^/?#\\]+(/[\w.~-]{0,63})*", url, re.ASCII) is not None
+        )
     if not good:
         raise BadSettings(
             f"{setting} holds no usable endpoint: it must look like https://ACCOUNT.blob.core.windows.net."

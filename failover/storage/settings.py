@@ -35,6 +35,8 @@ def read_settings(environment: Mapping[str, str], file: Path) -> dict[str, str |
         raise BadSettings(f"{file.name} cannot be read: it is not UTF-8. Save it as UTF-8.") from None
     except OSError as error:
         raise BadSettings(f"{file.name} cannot be read: {error.strerror or type(error).__name__}.") from None
+    if "\0" in text:  # no environment can hold it; and so UTF-16 without its mark reads
+        raise BadSettings(f"{file.name} cannot be read: it holds NUL characters. Save it as UTF-8.")
     for binding in parse_stream(io.StringIO(text)):
         if binding.error:
             # Not the line itself: it may hold a key. Empty lines before it are counted as its own.
