@@ -116,9 +116,7 @@ def main(
     remove: Annotated[
         bool, typer.Option("--clean-up", help="Remove containers that killed runs left in the account, and do no more.")
     ] = False,
-    older_than: Annotated[
-        float, _option("SECONDS", "Those left alone so long.", callback=from_zero)
-    ] = LEFT_OVER_AFTER,
+    older_than: Annotated[float, _option("SECONDS", "Those left alone so long.", callback=from_zero)] = LEFT_OVER_AFTER,
     version: Annotated[  # noqa: ARG001 (its callback answers)
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
     ] = False,
@@ -184,6 +182,8 @@ def _check_fit(account: Account | None, fault: Fault, lag: float | None, why: st
 def _check_files(log: Path | None, report: Path | None) -> None:
     if log is not None and report is not None and os.path.realpath(log) == os.path.realpath(report):
         raise BadSettings("--log and --report name one file. Name two.")
+
+
 def _clean_up(plan: Plan, account: Account | None, older_than: float, ca_bundle: Path | None) -> Exit:
     """Remove what earlier runs left; a reader that has seen enough does not end it."""
 

@@ -8,6 +8,7 @@ from typing import Final
 
 _SLICES: Final = 10  # of a second
 _BURST: Final = 0.25  # seconds
+_AT_ONCE: Final = 5.0
 _FEW: Final = 20  # requests in one second that push nothing down
 
 
@@ -80,8 +81,8 @@ class Remote:
             self.falls += 1
             self._downs.append((now, now + self._recovery.down_again))
             capacity = 0.0
-        # A burst may use what a short while left unused; one request at a time is answered at any capacity.
-        most = max(1.0, capacity * _BURST)
+        # A burst may use what a short while left unused, and where requests are few, a few may come at once.
+        most = max(_AT_ONCE, capacity * _BURST)
         self._budget = min(most, self._budget + (now - self._refilled_at) * capacity) if capacity else 0.0
         self._refilled_at = now
         if self._budget < 1.0:
