@@ -12,128 +12,30 @@ from __future__ import annotations
 import argparse
 import gc
 import logging
-import multiprocessing
 import random
 import socket
 import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from azure.core.exceptions import AzureError
 
 from failover.breaker import ConsecutiveFailures, Cooldown, Policy
 from failover.storage import BothEndpointsDown, GeoFailover, ReadEnded, Retry
-from tests.storage.raw import KIB, Answer, Asked, RawServer, connect, ranged
+from tests.faults.endpoints import CONTENTS, COOLDOWN, KINDS, SILENCE, Account, serving
+from tests.storage.raw import KIB, connect
 
-CONTENTS: Final = {f"blob{size}": random.Random(size).randbytes(size) for size in (13, 5 * KIB, 100 * KIB)}
 WEIGHTS: Final = (50, 40, 10)
 RANGE: Final = 16 * KIB  # what one request asks for: the largest blob takes seven
 BLOCK: Final = KIB  # what the SDK takes of a body at once: a break leaves something to go on from
-KINDS: Final = ("503", "timeout", "reset", "cut", "slow", "down", "trickle")
-HARMLESS: Final = ("well", "slow")
-SILENCE: Final = 1.0  # seconds: attempt_timeout
-COOLDOWN: Final = 0.1  # seconds
-MEMORY: Final = 4 * COOLDOWN + 2 * SILENCE  # seconds for which a fault may be felt: open, or a probe under way
 CALM: Final = (4.0, 8.0)  # seconds from one fault of the secondary's to the next: the primary's must be survived
 QUARTERS: Final = 4
-
-
-# --- the servers -----------------------------------------------------------------------------------------------
-
-
-def _answer(kind: str, asked: Asked) -> Answer:
-    good = ranged(CONTENTS[asked.target.partition("?")[0].rpartition("/")[2]], asked)
-    if kind == "503":
-        return Answer("HTTP/1.1 503 Busy\nContent-Length: 4", b"busy")
-    if kind == "timeout":
-        return Answer("", b"", "hang")
-    if kind == "reset":
-        return Answer("", b"", "reset")
-    if kind == "cut":
-        return Answer(good.head, good.body[: len(good.body) // 2], "close")
-    if kind == "trickle":
-        return Answer(good.head, trickle=(bytes([each]) for each in good.body), pause=SILENCE / 2)
-    if kind == "slow":
-        time.sleep(SILENCE / 20)
-    return good
-
-
-def _serve(pipe: Any) -> None:
-    """Two endpoints, and which fault is on at which, as `pipe` tells."""
-    faults = {"primary": "well", "secondary": "well"}
-    paths = {"primary": "/devstoreaccount1", "secondary": "/devstoreaccount1-secondary"}
-    servers = {at: RawServer(lambda asked, at=at: _answer(faults[at], asked), path=paths[at]) for at in faults}  # type: ignore[misc]  # mypy cannot infer a lambda's default
-    pipe.send({at: server.url for at, server in servers.items()})
-    with suppress(EOFError, KeyboardInterrupt):
-        while True:
-            for at, kind in pipe.recv().items():
-                if "down" in (kind, faults[at]) and kind != faults[at]:
-                    (servers[at].lose if kind == "down" else servers[at].restore)()
-                faults[at] = kind
-            for server in servers.values():
-                server.asked.clear()
-            pipe.send(None)
-
-
-@dataclass
-class Account:
-    """The servers of another process, as an account."""
-
-    pipe: Any
-    primary_url: str
-    secondary_url: str
-    account_name: str = "devstoreaccount1"
-    account_key: str = field(default="a2V5", repr=False)
-
-    def __post_init__(self) -> None:
-        self.faults = {"primary": "well", "secondary": "well"}
-        self._out: dict[str, list[list[float]]] = {at: [] for at in self.faults}
-
-    def switch(self, **faults: str) -> None:
-        """Let these faults be on, by endpoint, and note from when to when an endpoint was out."""
-        for at, kind in faults.items():
-            if self.faults[at] in HARMLESS and kind not in HARMLESS:
-                self._out[at].append([time.monotonic(), float("inf")])
-        before, self.faults = self.faults, self.faults | faults
-        self.pipe.send(faults)
-        self.pipe.recv()
-        for at, kind in faults.items():
-            if before[at] not in HARMLESS and kind in HARMLESS:
-                self._out[at][-1][1] = time.monotonic()
-
-    def since(self, now: float) -> dict[str, float]:
-        """Seconds since each endpoint was last out."""
-        ended = {at: times[-1][1] if times else float("-inf") for at, times in self._out.items()}
-        return {at: round(max(0.0, now - last), 2) for at, last in ended.items()}
-
-    def both_out(self, began: float, ended: float) -> bool:
-        """Whether a read of this time may have met both endpoints out, or circuits that still were."""
-        return all(
-            any(first <= ended and last >= began - MEMORY for first, last in reversed(times[-50:]))
-            for times in self._out.values()
-        )
-
-
-@contextmanager
-def serving() -> Iterator[Account]:
-    """The account, as long as it is needed."""
-    context = multiprocessing.get_context("spawn")
-    near, far = context.Pipe()
-    process = context.Process(target=_serve, args=(far,), daemon=True)
-    process.start()
-    try:
-        urls = near.recv()
-        yield Account(near, urls["primary"], urls["secondary"])
-    finally:
-        near.close()
-        process.terminate()
-        process.join()
 
 
 # --- what is left behind ---------------------------------------------------------------------------------------
@@ -280,6 +182,9 @@ class Soak:
         ]
         for worker in workers:
             worker.start()
+        over = threading.Event()
+        witness = threading.Thread(target=self._account.witness, args=(over,), name="witness", daemon=True)
+        witness.start()
         try:
             for quarter in range(1, QUARTERS + 1):
                 until = time.monotonic() + self._seconds / QUARTERS
@@ -296,8 +201,10 @@ class Soak:
         finally:
             self._stop = True
             self._gate.set()
+            over.set()
             for worker in workers:
                 worker.join(60)
+            witness.join(60)
             self.service.close()
         self.wrong += [f"grown: {each}" for each in self.holdings[-1].exceed(self.holdings[0])]
 
@@ -336,6 +243,7 @@ class Soak:
         """What happened, for people."""
         parts = {"outcome": self.outcomes, "phases with": self.phases, "failed tries": self.retries}
         lines = [f"{n:>9,}  {title}: {what}" for title, part in parts.items() for what, n in part.most_common()]
+        lines.append(f"{self._account.late:>9,}  times the machine was too busy for an endpoint that was well")
         lines.append(f"{self.slowest:>9.2f}  seconds took the slowest read")
         lines += [f"           quarter {n}: {each}" for n, each in enumerate(self.holdings, 1)]
         return lines

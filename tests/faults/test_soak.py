@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from failover.storage import BothEndpointsDown
-from tests.faults.soak import CONTENTS, Account, Holdings, Soak, serving
+from tests.faults.endpoints import CONTENTS, Account, serving
+from tests.faults.soak import Holdings, Soak
 
 
 @pytest.fixture(scope="module")
