@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from azure.core.exceptions import IncompleteReadError
 
-from failover.storage.calls import Calls, finish
+from failover.storage.calls import Calls, ThreadCalls, finish
 from failover.storage.pace import PIECE, Trickled
 
 CONTENT_RANGE: Final = re.compile(r"bytes (\d+)-(\d+)/(?:\d+|\*)$")
@@ -58,14 +58,17 @@ class Span:
 
 
 def span_of(status: int, headers: Mapping[str, str]) -> Span | None:
-    """The span of a body with these headers, or None where it cannot be resumed: it has no strong ETag or place."""
-    etag = headers.get("ETag") or ""
+    """The span of a body with these headers, or None where it cannot be resumed: it has no strong ETag or place.
+
+    headers: of any case, or all lower case.
+    """
+    etag = headers.get("etag") or ""
     if not etag or etag.startswith("W/"):
         return None
-    encoded = (headers.get("Content-Encoding") or "identity").lower() != "identity"
-    length = headers.get("Content-Length")
+    encoded = (headers.get("content-encoding") or "identity").lower() != "identity"
+    length = headers.get("content-length")
     if status == 206:
-        match = CONTENT_RANGE.match(headers.get("Content-Range") or "")
+        match = CONTENT_RANGE.match(headers.get("content-range") or "")
         if match is None:
             return None
         first, last = int(match[1]), int(match[2])
@@ -107,8 +110,8 @@ class Body:
         self._skip = 0
         # By which speed is taken: what the transport reads at once, or several of its reads where those are less.
         self._piece = max(PIECE, getattr(chunks, "block_size", 0))
-        self._got, self._waited = 0, 0.0  # of the piece under way
         self._chunks = calls.iterate(chunks)
+        self._begin_piece()
 
     def __del__(self) -> None:
         self._given_up()
@@ -119,59 +122,97 @@ class Body:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._original, name)
 
-    async def _next(self) -> bytes | None:
-        """The next piece, None at the end."""
+    async def _next(self, chunk: bytes | None, broken: BaseException | None) -> bytes | None:
+        """The next piece, None at the end, where a pull has given `chunk` or was `broken`."""
         while True:
-            try:
-                chunk = None if self._chunks is None else await self._pull()
-            except BaseException as error:  # noqa: BLE001 (`resume` knows which are the endpoint's, and raises the rest)
-                broken = error
-            else:
-                if chunk is not None and self._skip:
-                    chunk, self._skip = chunk[self._skip :], max(0, self._skip - len(chunk))
-                    if not chunk:
-                        continue
-                if chunk is not None and (self._length is None or self._delivered + len(chunk) <= self._length):
-                    self._delivered += len(chunk)
-                    return chunk
-                # A body that ends with its connection looks whole to the transport.
-                if chunk is None and (self._length is None or self._delivered >= self._length):
-                    self._ended()
-                    return None
-                broken = IncompleteReadError("the body is not as long as its headers say")
+            if chunk is not None and self._skip:
+                chunk, self._skip = chunk[self._skip :], max(0, self._skip - len(chunk))
+                if not chunk:
+                    chunk, broken = await self._pull()
+                    continue
+            if chunk is not None and (self._length is None or self._delivered + len(chunk) <= self._length):
+                self._delivered += len(chunk)
+                return chunk
+            # A body that ends with its connection looks whole to the transport.
+            if chunk is None and broken is None and (self._length is None or self._delivered >= self._length):
+                self._ended()
+                return None
             # Outside of `except`, lest what it raises drags the error along, whose message may hold a SAS.
-            chunks, self._skip = await self._resume(self._delivered, broken)
+            lost = broken or IncompleteReadError("the body is not as long as its headers say")
+            chunks, self._skip = await self._resume(self._delivered, lost)
             self._chunks = None if chunks is None else self._calls.iterate(chunks)
-            self._got, self._waited = 0, 0.0
+            self._begin_piece()
+            chunk, broken = await self._pull()
 
-    async def _pull(self) -> bytes | None:
+    async def _pull(self) -> tuple[bytes | None, BaseException | None]:
+        """The next piece as it comes, None at the end; or what broke it."""
+        if self._chunks is None:
+            return None, None
+        began = time.perf_counter()
+        left = None if self._limit is None else max(0.001, self._limit - self._waited)
+        try:
+            chunk = await self._calls.pull(self._chunks, left)
+        except Trickled:
+            return None, Trickled(self._limit or 0.0)  # in all, and not since the last byte
+        except BaseException as error:  # noqa: BLE001 (`resume` knows which are the endpoint's, and raises the rest)
+            return None, error
+        self._waited += time.perf_counter() - began
+        self._arrived(chunk)
+        return chunk, None
+
+    def _arrived(self, chunk: bytes | None) -> None:
+        if chunk is not None:
+            self._got += len(chunk)
+            if self._got >= self._piece:
+                self._begin_piece(len(chunk))
+
+    def _begin_piece(self, arrived: int = 0) -> None:
+        """Count from here; `arrived`: bytes that are counted neither as delivered nor as skipped yet."""
         size = self._piece
         if self._length is not None:
-            size = min(size, self._got + self._length - self._delivered + self._skip)
-        limit = self._seconds(size)
-        began = time.perf_counter()
-        try:
-            chunk = await self._calls.pull(self._chunks, None if limit is None else max(0.001, limit - self._waited))
-        except Trickled:
-            raise Trickled(limit or 0.0) from None  # in all, and not since the last byte
-        self._waited += time.perf_counter() - began
-        self._got += len(chunk or b"")
-        if self._got >= self._piece:
-            self._got, self._waited = 0, 0.0
-        return chunk
+            size = min(size, self._length - self._delivered - arrived + self._skip)
+        self._limit = self._seconds(max(0, size))
+        self._got, self._waited = 0, 0.0
 
 
 class ThreadBody(Body):
     """A body for `for`."""
 
+    _calls: ThreadCalls
+
     def __iter__(self) -> Iterator[bytes]:
         return self
 
     def __next__(self) -> bytes:
-        chunk = finish(self._next())
+        chunk, broken = self._pull_now()
+        if (
+            chunk is not None
+            and not self._skip
+            and (self._length is None or self._delivered + len(chunk) <= self._length)
+        ):
+            # Nearly all pieces: two coroutines for each would be a third of what a healthy read pays for its circuit.
+            self._delivered += len(chunk)
+            return chunk
+        chunk = finish(self._next(chunk, broken))
         if chunk is None:
             raise StopIteration
         return chunk
+
+    def _pull_now(self) -> tuple[bytes | None, BaseException | None]:
+        """`_pull`, without a coroutine."""
+        if self._chunks is None:
+            return None, None
+        began = time.perf_counter()
+        left = None if self._limit is None else max(0.001, self._limit - self._waited)
+        try:
+            chunk = self._calls.pull_now(self._chunks, left)
+        except Trickled:
+            return None, Trickled(self._limit or 0.0)
+        except BaseException as error:  # noqa: BLE001 (as in `_pull`)
+            return None, error
+        self._waited += time.perf_counter() - began
+        self._arrived(chunk)
+        return chunk, None
 
 
 class LoopBody(Body):
@@ -181,7 +222,7 @@ class LoopBody(Body):
         return self
 
     async def __anext__(self) -> bytes:
-        chunk = await self._next()
+        chunk = await self._next(*await self._pull())
         if chunk is None:
             raise StopAsyncIteration
         return chunk

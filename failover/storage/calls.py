@@ -18,7 +18,7 @@ from typing import Any, Protocol, TypeVar
 from azure.core.exceptions import StreamClosedError, StreamConsumedError
 
 from failover.breaker.guard import within
-from failover.storage.pace import Deadline, Trickled
+from failover.storage.pace import Deadline, Trickled, slot
 
 T = TypeVar("T")
 
@@ -87,8 +87,24 @@ class ThreadCalls:
         return iter(chunks)
 
     async def pull(self, chunks: Any, seconds: float | None) -> bytes | None:
-        with Deadline(seconds):
+        return self.pull_now(chunks, seconds)
+
+    def pull_now(self, chunks: Any, seconds: float | None) -> bytes | None:
+        """`pull`, for who can do without a coroutine."""
+        if seconds is None:
             return next(chunks, None)
+        # As `with Deadline(seconds)`, of which each piece of a body would be the dearest part.
+        own = slot()
+        try:
+            own.arm(seconds)
+            chunk: bytes | None = next(chunks, None)
+        except BaseException as error:
+            if own.disarm() and isinstance(error, Exception):
+                raise Trickled(seconds) from None
+            raise
+        if own.disarm():
+            raise Trickled(seconds)
+        return chunk
 
     @asynccontextmanager
     async def turn(self) -> AsyncIterator[None]:

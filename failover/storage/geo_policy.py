@@ -9,7 +9,7 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import replace
 from typing import Any, ClassVar, Final
 
 from azure.core.exceptions import AzureError
@@ -34,14 +34,19 @@ PRODUCTION: Final = Policy(trip=ConsecutiveFailures(5), recovery=Cooldown(30.0, 
 _LOOK_AGAIN: Final = 1.0  # seconds between two questions for the Last Sync Time at least
 
 
-@dataclass(frozen=True, slots=True)
-class _Template:
-    """Of a request that went by, what a request of our own needs: not its body, which may be large."""
+class _Seen:
+    """Of a request that went by, what a request of our own needs: not its body, which may be large.
 
-    transport: Any
-    secondary: str | None
-    url: str = field(repr=False)  # may hold a SAS
-    version: str | None
+    No dataclass: its repr would show the URL, which may hold a SAS.
+    """
+
+    __slots__ = ("headers", "secondary", "transport", "url")
+
+    def __init__(self, transport: Any, secondary: str | None, url: str, headers: Any) -> None:
+        self.transport = transport
+        self.secondary = secondary
+        self.url = url
+        self.headers = headers
 
 
 class GeoPolicy:
@@ -96,11 +101,12 @@ class GeoPolicy:
         self._max_staleness = max_staleness
         self._clock = clock
         self._abandoned: deque[Permit] = deque()
-        self._template: _Template | None = None
+        self._seen: _Seen | None = None
         self._synced_at = -math.inf  # by our clock: a lower bound of the Last Sync Time
         self._looked_at = -math.inf
         self._calls = self._make_calls()
         self._writes = self._make_write_retry()
+        self._means: Means | None = None
         if self._listeners:
             for circuit in self._circuits.values():
                 circuit.subscribe(self._hear)
@@ -132,9 +138,7 @@ class GeoPolicy:
         # With `use_location` the SDK sets both of these.
         bound = options.get("location_mode") if options.get("retry_to_secondary") is False else None
         target = find_target(http.url, options.get("hosts"), bound=bound)
-        self._template = _Template(
-            request.context.transport, target.endpoints.secondary, http.url, http.headers.get("x-ms-version")
-        )
+        self._seen = _Seen(request.context.transport, target.endpoints.secondary, http.url, http.headers)
         while self._abandoned:
             with contextlib.suppress(IndexError):  # another thread was quicker
                 self._abandoned.popleft().released()
@@ -152,7 +156,14 @@ class GeoPolicy:
         # The old way to give both is a tuple, and then the transport takes no other.
         if not isinstance(options.setdefault("connection_timeout", self._attempt_timeout), tuple):
             options.setdefault("read_timeout", self._attempt_timeout)
-        means = Means(
+        means = self._means or self._make_means()
+        if hook is not None:
+            means = replace(means, retry_hook=functools.partial(hook, request=http))
+        return Read(means, request, target, _order(target, bound=bound is not None, guarded=_is_guarded(http)))
+
+    def _make_means(self) -> Means:
+        """Once, since all reads share it; raises `AzureError` before there is a client."""
+        self._means = Means(
             calls=self._calls,
             body=self._body,
             next=self.next,
@@ -162,17 +173,16 @@ class GeoPolicy:
             abandoned=self._abandoned,
             refuse_secondary=self._refuse_secondary,
             tell=self._tell,
-            retry_hook=None if hook is None else functools.partial(hook, request=http),
         )
-        return Read(means, request, target, _order(target, bound=bound is not None, guarded=_is_guarded(http)))
+        return self._means
 
     # --- Last Sync Time ---------------------------------------------------------------------------------------
 
     async def _ask_staleness(self) -> float:
-        seen = self._template
+        seen = self._seen
         if seen is None or seen.secondary is None:
             raise AzureError("No secondary endpoint is known yet.")
-        request = last_sync.stats_request(seen.secondary, like=seen.url, version=seen.version)
+        request = last_sync.stats_request(seen.secondary, like=seen.url, version=seen.headers.get("x-ms-version"))
         timeouts = {"connection_timeout": self._attempt_timeout, "read_timeout": self._attempt_timeout}
         asked = self._clock()
         question = PipelineRequest(request, PipelineContext(seen.transport, **timeouts))

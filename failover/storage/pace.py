@@ -6,12 +6,14 @@ A transport's time-out is for the next byte. An endpoint that sends one a second
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import socket
 import ssl
 import sys
 import threading
 import time
+import weakref
 from typing import Any, Final
 
 from azure.core.exceptions import ServiceResponseTimeoutError
@@ -50,36 +52,38 @@ def time_for_body(options: Any, size: int) -> float | None:
     return 2 * silence + size / SLOWEST if isinstance(silence, (int, float)) else None
 
 
-class Deadline:
-    """`with Deadline(seconds):` ends calls in it that wait for a socket longer than that, and raises `Trickled`.
+class Slot:
+    """A thread's deadline, which it sets and takes back without a lock: each piece of a body has one.
 
-    None: it does nothing. Neither http.client nor what is built on it bounds the time for a whole answer, nor lets
-    one know the socket of a request under way. The stack of the waiting thread does: a thread that looks on finds
-    there what is being read, and shuts it down. Looking up a name cannot be ended.
+    `ending` is what makes that safe. The thread takes back `until` and then looks at `ending`; the one that watches
+    sets `ending` and then looks at `until`: so one of them sees the other.
     """
 
-    __slots__ = ("_expired", "_seconds", "thread", "until")
+    __slots__ = ("__weakref__", "ending", "expired", "thread", "until")
 
-    def __init__(self, seconds: float | None) -> None:
-        self._seconds = seconds
-        self._expired = False
+    def __init__(self) -> None:
+        self.thread = threading.get_ident()
+        self.until = math.inf
+        self.expired = False
+        self.ending = False
 
-    def __enter__(self) -> None:
-        if self._seconds is not None:
-            self.until = time.monotonic() + self._seconds
-            self.thread = threading.get_ident()
-            _watch.add(self)
+    def arm(self, seconds: float) -> None:
+        """End what this thread waits for from now on after `seconds`."""
+        self.expired = False
+        self.until = time.monotonic() + seconds
+        if _watch.thread is None:
+            _watch.start()
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: object) -> None:
-        if self._seconds is None:
-            return
-        _watch.discard(self)
-        # Also where all seems well: http.client takes headers that break off for whole ones.
-        if self._expired and (error is None or isinstance(error, Exception)):
-            raise Trickled(self._seconds) from None
+    def disarm(self) -> bool:
+        """It has come, or not; True where it was ended."""
+        self.until = math.inf
+        if self.ending:
+            with _watch.lock:
+                pass
+        return self.expired
 
     def end(self) -> None:
-        """Shut down what the thread is reading from, if it is; called while `discard` cannot return."""
+        """Shut down what the thread is reading from, if it is, and once; called while `disarm` cannot return."""
         frame = _frames().get(self.thread)
         while frame is not None:
             if frame.f_code in _READERS:
@@ -88,9 +92,44 @@ class Deadline:
                 with contextlib.suppress(OSError, TypeError):  # its other end was quicker; it is nobody's socket
                     # Not TLS's own shutdown, which pulls its state from under the reader. Of TLS within TLS, the outer.
                     socket.socket.shutdown(getattr(read, "socket", read), socket.SHUT_RDWR)
-                    self._expired = True
+                    self.expired = True
+                    self.until = math.inf
                 return
             frame = frame.f_back
+
+
+def slot() -> Slot:
+    """This thread's."""
+    found: Slot | None = getattr(_watch.slots, "own", None)
+    if found is None:
+        found = _watch.slots.own = Slot()
+        with _watch.lock:
+            _watch.known.add(found)
+    return found
+
+
+class Deadline:
+    """`with Deadline(seconds):` ends calls in it that wait for a socket longer than that, and raises `Trickled`.
+
+    None: it does nothing. Neither http.client nor what is built on it bounds the time for a whole answer, nor lets
+    one know the socket of a request under way. The stack of the waiting thread does: a thread that looks on finds
+    there what is being read, and shuts it down. Looking up a name cannot be ended.
+    """
+
+    __slots__ = ("_seconds", "_slot")
+
+    def __init__(self, seconds: float | None) -> None:
+        self._seconds = seconds
+
+    def __enter__(self) -> None:
+        if self._seconds is not None:
+            self._slot = slot()
+            self._slot.arm(self._seconds)
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: object) -> None:
+        # Also where all seems well: http.client takes headers that break off for whole ones.
+        if self._seconds is not None and self._slot.disarm() and (error is None or isinstance(error, Exception)):
+            raise Trickled(self._seconds) from None
 
 
 _READERS: Final = frozenset({socket.SocketIO.readinto.__code__, ssl.SSLSocket.do_handshake.__code__})
@@ -101,39 +140,44 @@ class _Watch:
     """One thread for all deadlines of the process, while there are any."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._under_way: set[Deadline] = set()
-        self._thread: threading.Thread | None = None
+        self.slots = threading.local()
+        self.known: weakref.WeakSet[Slot] = weakref.WeakSet()  # gone with their threads
+        self.lock = threading.RLock()  # the garbage collector may run anything in here
+        self.thread: threading.Thread | None = None
         self._never = threading.Event()
 
-    def add(self, deadline: Deadline) -> None:
-        with self._lock:
-            self._under_way.add(deadline)
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._look_on, name="failover deadlines", daemon=True)
+    def start(self) -> None:
+        with self.lock:
+            if self.thread is None:
+                self.thread = threading.Thread(target=self._look_on, name="failover deadlines", daemon=True)
                 with contextlib.suppress(RuntimeError):  # the interpreter is about to end
-                    self._thread.start()
-
-    def discard(self, deadline: Deadline) -> None:
-        with self._lock:
-            self._under_way.discard(deadline)
+                    self.thread.start()
 
     def _look_on(self) -> None:
-        busy = time.monotonic()
+        busy, own = time.monotonic(), self.thread
         while True:
-            with self._lock:
+            with self.lock:
                 now = time.monotonic()
-                nap = _LONGEST_NAP
-                for each in self._under_way:
-                    if each.until <= now:
-                        each.end()
-                    nap = min(nap, max(each.until - now, _SHORTEST_NAP))
-                if self._under_way:
+                left = self._end_late_ones(now)
+                if left < math.inf:
                     busy = now
                 elif now - busy > _IDLE:
-                    self._thread = None
-                    return
-            self._never.wait(nap)  # not time.sleep, which a test may replace
+                    self.thread = None
+                    if self._end_late_ones(now) == math.inf:  # else one was set just before it could see that
+                        return
+                    self.thread = own
+            self._never.wait(min(_LONGEST_NAP, max(left, _SHORTEST_NAP)))  # not time.sleep, which a test may replace
+
+    def _end_late_ones(self, now: float) -> float:
+        """Seconds until the next is late."""
+        left = math.inf
+        for each in list(self.known):
+            each.ending = True
+            if each.until <= now:
+                each.end()
+            each.ending = False
+            left = min(left, each.until - now)
+        return left
 
 
 _watch = _Watch()

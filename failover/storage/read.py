@@ -19,7 +19,7 @@ from azure.core.pipeline import PipelineRequest, PipelineResponse
 
 from failover.breaker import CircuitBreaker, CircuitOpen, FailureReported, Permit, State
 from failover.breaker.retry_after import retry_after_of
-from failover.storage.answers import checks_md5, is_redirect, matches_md5, refusal
+from failover.storage.answers import checks_md5, is_redirect, lower, matches_md5, refusal
 from failover.storage.body import Body, Span, span_of
 from failover.storage.calls import Calls
 from failover.storage.causes import describe_error, describe_status, is_connect_timeout, is_endpoint_failure, is_timeout
@@ -72,6 +72,7 @@ class Read:
         self._permit: Permit | None = None
         self._location = PRIMARY
         self._http: Any = None  # whose body is being read
+        self._headers: dict[str, str] = {}  # of the last answer
         self._resumptions = 0
         self._ended = False
 
@@ -172,7 +173,8 @@ class Read:
         """Why the answer counts as none, where it does."""
         request, http = self._request, response.http_response
         # What goes on where a body broke off is judged by `_rest`.
-        why = refusal(request.http_request, request.context, http, resumed=self._resumptions > 0)
+        headers = self._headers = lower(http.headers)
+        why = refusal(request.http_request, request.context, http, headers, resumed=self._resumptions > 0)
         if why is not None or request.http_request.method != "GET":
             return why
         # The SDK reads these bodies as one, before it looks at the digest or raises: a break must show here.
@@ -263,11 +265,12 @@ class Read:
     def _guard_body(self, response: PipelineResponse[Any, Any]) -> None:
         """See to it that a streamed body arrives whole, whoever sends its rest."""
         self._http = http = response.http_response
-        if not self._is_streaming(response) or http.headers.get("Content-Length") == "0" or checks_md5(response):
+        headers = self._headers
+        if not self._is_streaming(response) or headers.get("content-length") == "0" or checks_md5(response):
             self._end()
             return
-        span = span_of(http.status_code, http.headers)
-        if "x-ms-structured-body" in http.headers:
+        span = span_of(http.status_code, headers)
+        if "x-ms-structured-body" in headers:
             span = None  # framed with checksums of its own: two halves make no whole
         for way in ("stream_download", "iter_bytes", "iter_raw"):
             opener = getattr(http, way, None)

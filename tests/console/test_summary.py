@@ -83,7 +83,7 @@ def test_a_container_that_is_left_behind_is_named_whole_on_the_lowest_terminal()
     record = recorded(*(event for _, event in whole() if not isinstance(event, ev.CleanedUp)), left)
     for width, height in ((80, 22), (80, 4), (60, 13)):
         joined = re.sub(r"\s+", " ", _plain(record, width, height))
-        assert f"Container {left.container} could not be deleted, please delete it: 503" in joined
+        assert f"Container {left.container} could not be deleted (--clean-up removes it later): 503" in joined
 
 
 def test_a_run_that_ended_before_its_first_read_says_so() -> None:

@@ -218,9 +218,9 @@ def test_a_loop_that_ends_with_a_body_open_gives_the_probes_place_back(
     gc.collect()
 
     # The policy's next request, whatever becomes of it, gives it back.
-    template = policy._template
-    assert template is not None
-    request = PipelineRequest(HttpRequest("PUT", template.url), PipelineContext(template.transport, retry_total=0))
+    seen = policy._seen
+    assert seen is not None
+    request = PipelineRequest(HttpRequest("PUT", seen.url), PipelineContext(seen.transport, retry_total=0))
     with pytest.raises(ValueError, match="closed"):  # the transport
         asyncio.run(policy.send(request))
     policy.primary.admit().released()

@@ -162,4 +162,6 @@ def test_an_upload_is_not_kept(standin: StandIn) -> None:
     content = b"x" * 1000
     blob_of(standin, policy).upload_blob(content, overwrite=True)
 
-    assert not any(hasattr(getattr(policy._template, name), "method") for name in ("url", "version", "secondary"))
+    assert policy._seen is not None
+    assert {type(policy._seen.url), type(policy._seen.secondary)} == {str}
+    assert content.decode() not in str(dict(policy._seen.headers))
