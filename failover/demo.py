@@ -15,10 +15,11 @@ from azure.storage.blob import BlobClient, BlobServiceClient
 
 from failover import events as ev
 from failover.breaker import CircuitBreaker, Transition
+from failover.breaker.failures import FAILURE_STATUSES
 from failover.breaker.stores import Store
 from failover.plan import Plan
 from failover.storage.account import Account, BadSettings
-from failover.storage.causes import FAILURE_STATUSES, is_endpoint_failure
+from failover.storage.causes import is_endpoint_failure
 from failover.storage.client import check_kind, explain
 from failover.storage.events import GeoEvent, ReadEnded, Retry
 from failover.storage.faults import FaultTransport

@@ -13,8 +13,9 @@ from collections.abc import Mapping
 from typing import Any, Final
 from urllib.parse import urljoin
 
+from failover.breaker.failures import FAILURE_STATUSES
 from failover.storage.body import CONTENT_RANGE
-from failover.storage.causes import FAILURE_STATUSES, describe_status
+from failover.storage.causes import describe_status
 
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _MOST_REDIRECTS: Final = 5  # of one read; the SDK would follow 30, and each costs as much as a read

@@ -23,9 +23,6 @@ from urllib3.exceptions import SSLError
 
 from failover.storage.pace import Trickled
 
-FAILURE_STATUSES: Final = frozenset({408, 429, 500, 502, 503, 504})
-"""Statuses that say that the endpoint did not do its work. Any other status is an answer."""
-
 _TIMEOUTS: Final = (ServiceRequestTimeoutError, ServiceResponseTimeoutError)
 # What the SDK lets through as it comes: from a body that it reads to check its MD5, and (urllib3's) from one read
 # undecoded in whose middle TLS ends.

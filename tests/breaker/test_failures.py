@@ -40,7 +40,6 @@ import pytest
 
 from failover.breaker import FAILURE, NEUTRAL, SUCCESS, CircuitBreaker, CircuitOpen, Verdict, failures
 from failover.breaker.failures import FAILURE_STATUSES, classifier, classify
-from failover.storage import causes
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = {"aiohttp", "azure", "grpc", "httpx", "psycopg", "psycopg2", "pymysql", "pyodbc", "redis", "requests"}
@@ -891,10 +890,6 @@ def test_a_result_with_the_status_of_a_failure_is_a_failure(make: Callable[[int]
     for _ in range(2):
         assert classify(make(status)) is FAILURE
     assert classify(make(404)) is SUCCESS
-
-
-def test_the_statuses_are_those_of_the_storage_layer() -> None:
-    assert causes.FAILURE_STATUSES == FAILURE_STATUSES
 
 
 @pytest.mark.parametrize("mock", [MagicMock, AsyncMock])

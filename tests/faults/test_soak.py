@@ -11,6 +11,8 @@ from failover.storage import BothEndpointsDown
 from tests.faults.endpoints import CONTENTS, Account, serving
 from tests.faults.soak import Holdings, Soak
 
+pytestmark = pytest.mark.program  # one Python is enough
+
 
 @pytest.fixture(scope="module")
 def account() -> Iterator[Account]:
