@@ -16,6 +16,7 @@ from urllib.parse import urljoin
 from failover.breaker.failures import FAILURE_STATUSES
 from failover.storage.body import CONTENT_RANGE
 from failover.storage.causes import describe_status
+from failover.storage.pace import PAGE
 
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _MOST_REDIRECTS: Final = 5  # of one read; the SDK would follow 30, and each costs as much as a read
@@ -61,6 +62,12 @@ def matches_md5(http: Any) -> bool:
     """Whether a body that has been read is the one that its header tells of."""
     digest = hashlib.md5(http.body(), usedforsecurity=False).digest()
     return bool(base64.b64encode(digest).decode() == http.headers["content-md5"])
+
+
+def length_of(http: Any) -> int:
+    """The bytes of its body; where it does not say, those of a page."""
+    length = http.headers.get("Content-Length") or ""
+    return int(length) if length.isdigit() else PAGE
 
 
 def _goes_in_circles(context: Any, url: str, location: str) -> bool:

@@ -11,6 +11,7 @@ import contextlib
 import inspect
 import threading
 import time
+import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, Protocol, TypeVar
@@ -140,12 +141,13 @@ class LoopCalls:
         # an MD5. What it keeps is the body as it came, which it decodes when it is asked for it.
         if not hasattr(http, "_decompressed_content") or not hasattr(http, "iter_raw"):
             return
-        read = http.read
+        read, its = type(http).read, weakref.ref(http)  # no circle, for the collector to find
 
         async def by_pieces() -> bytes:
+            http: Any = its()
             if http._content is None:
                 http._content = b"".join([piece async for piece in http.iter_raw()])
-            return await read() if http._content else b""
+            return await read(http) if http._content else b""
 
         http.read = by_pieces
 

@@ -9,6 +9,7 @@ import contextlib
 import copy
 import functools
 import time
+import weakref
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -19,14 +20,14 @@ from azure.core.pipeline import PipelineRequest, PipelineResponse
 
 from failover.breaker import CircuitBreaker, CircuitOpen, FailureReported, Permit, State
 from failover.breaker.retry_after import retry_after_of
-from failover.storage.answers import checks_md5, is_redirect, lower, matches_md5, refusal
+from failover.storage.answers import checks_md5, is_redirect, length_of, lower, matches_md5, refusal
 from failover.storage.body import Body, Span, span_of
 from failover.storage.calls import Calls
 from failover.storage.causes import describe_error, describe_status, is_connect_timeout, is_endpoint_failure, is_timeout
 from failover.storage.endpoints import PRIMARY, SECONDARY, Target
 from failover.storage.errors import BothEndpointsDown, NotReplicated
 from failover.storage.events import GeoEvent, ReadEnded, Retry
-from failover.storage.pace import PAGE, time_for_body, time_for_headers
+from failover.storage.pace import time_for_body, time_for_headers
 
 MOST_ATTEMPTS: Final = 10
 """Tries at one endpoint within one read where their number is not given; resumptions of one body at most."""
@@ -71,7 +72,9 @@ class Read:
         self._absent: str | None = None
         self._permit: Permit | None = None
         self._location = PRIMARY
-        self._http: Any = None  # whose body is being read
+        # Whose body is being read. Weak, since it leads back here: in a circle each read would wait for the garbage
+        # collector, which took a tenth of a thread's reads.
+        self._http: Callable[[], Any] = lambda: None
         self._headers: dict[str, str] = {}  # of the last answer
         self._resumptions = 0
         self._ended = False
@@ -181,7 +184,7 @@ class Read:
         digest = checks_md5(response)
         if digest or (request.context.options.get("stream") and http.status_code not in (200, 206)):
             try:
-                await self._means.calls.load(http, self._time_for(_length_of(http)))
+                await self._means.calls.load(http, self._time_for(length_of(http)))
             except (AzureError, OSError) as error:
                 return self._blame(location, error) if is_timeout(error) else "the body broke off"
         return "the body does not match its MD5" if digest and not matches_md5(http) else None
@@ -264,7 +267,8 @@ class Read:
 
     def _guard_body(self, response: PipelineResponse[Any, Any]) -> None:
         """See to it that a streamed body arrives whole, whoever sends its rest."""
-        self._http = http = response.http_response
+        http = response.http_response
+        self._http = weakref.ref(http)
         headers = self._headers
         if not self._is_streaming(response) or headers.get("content-length") == "0" or checks_md5(response):
             self._end()
@@ -275,10 +279,10 @@ class Read:
         for way in ("stream_download", "iter_bytes", "iter_raw"):
             opener = getattr(http, way, None)
             if opener is not None:
-                setattr(http, way, functools.partial(self._open_body, opener, way, span))
+                setattr(http, way, functools.partial(self._open_body, weakref.WeakMethod(opener), way, span))
         self._means.calls.read_by_pieces(http)
 
-    def _open_body(self, opener: Callable[..., Any], way: str, span: Span | None, *args: Any, **kwargs: Any) -> Body:
+    def _open_body(self, opener: Callable[[], Any], way: str, span: Span | None, *args: Any, **kwargs: Any) -> Body:
         async def resume(delivered: int, error: BaseException) -> tuple[Any, int]:
             try:
                 await self._break(error)
@@ -289,7 +293,7 @@ class Read:
 
         return self._means.body(
             self._means.calls,
-            opener(*args, **kwargs),
+            opener()(*args, **kwargs),
             length=None if span is None or span.encoded else span.length,
             seconds=self._time_for,
             resume=resume,
@@ -305,7 +309,9 @@ class Read:
         if not is_endpoint_failure(error):
             permit.released()
             raise error
-        self._http.internal_response.close()  # or its socket would be open for as long as the SDK keeps the answer
+        http = self._http()
+        if http is not None:
+            http.internal_response.close()  # or its socket would be open for as long as the SDK keeps the answer
         await self._fail(self._location, permit, self._blame(self._location, error), error=error)
 
     async def _rest(
@@ -332,13 +338,8 @@ class Read:
                 continue
             http = response.http_response
             if span.is_continued_by(http.status_code, http.headers, delivered):
-                self._http = http
+                self._http = weakref.ref(http)
                 return opened(http), skip
             self._causes[location] = describe_status(http.status_code, http.reason, http.headers)
             await self._discard(response)
         raise self._failure()
-
-
-def _length_of(http: Any) -> int:
-    length = http.headers.get("Content-Length") or ""
-    return int(length) if length.isdigit() else PAGE

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import gzip
 import random
 from collections.abc import Callable
@@ -13,6 +14,8 @@ from azure.storage.blob import ContentSettings
 
 from failover.breaker import ConsecutiveFailures, Policy, State
 from failover.storage import BothEndpointsDown, GeoFailover
+from failover.storage.body import Body
+from failover.storage.read import Read
 from failover.storage.standin import Exchange, StandIn
 from tests.servers import Clock
 from tests.storage.raw import (
@@ -252,3 +255,19 @@ def test_checked_ranges(standin: StandIn, policy: GeoFailover) -> None:
     blob = blob_of(standin, policy, max_single_get_size=BLOCK, max_chunk_get_size=BLOCK)
 
     assert blob.download_blob(validate_content=True).readall() == CONTENT
+
+
+def test_a_read_leaves_nothing_to_the_garbage_collector(standin: StandIn, policy: GeoFailover) -> None:
+    # What leads back to itself waits for it, with its response and all: it took a tenth of a thread's reads.
+    store(standin, CONTENT)
+    blob = blob_of(standin, policy)
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(3):
+            assert blob.download_blob().readall() == CONTENT
+        next(iter(blob.download_blob().chunks()))  # and is given up
+        left = [each for each in gc.get_objects() if isinstance(each, (Read, Body))]
+    finally:
+        gc.enable()
+    assert left == []
