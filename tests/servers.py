@@ -31,6 +31,7 @@ AZURITE_VERSION = "3.35.0"
 
 _CACHE = Path(__file__).parent.parent / ".cache"
 _INSTALL_SECONDS = 300.0
+_INSTALL_TRIES = 3
 _START_SECONDS = 60.0
 # Node ends when its stdin does, and that ends with the process at its other end, however that one died.
 _WATCHDOG = "process.stdin.on('end', () => process.exit()).on('error', () => process.exit()).resume();\n"
@@ -160,14 +161,7 @@ def install_azurite() -> Path:
             partial = folder.with_suffix(".partial")
             shutil.rmtree(partial, ignore_errors=True)
             partial.mkdir()
-            done = subprocess.run(
-                [*_npm(), "install", "--prefix", str(partial), "--no-audit", "--no-fund", f"azurite@{AZURITE_VERSION}"],
-                cwd=partial,
-                capture_output=True,
-                text=True,
-                timeout=_INSTALL_SECONDS,
-                check=False,
-            )
+            done = _install(partial)
             if done.returncode != 0:
                 raise RuntimeError(
                     f"npm could not install Azurite (leave its tests out with -m 'not azurite'):\n{done.stderr}"
@@ -175,6 +169,16 @@ def install_azurite() -> Path:
             shutil.rmtree(folder, ignore_errors=True)
             partial.rename(folder)
     return script
+
+
+def _install(folder: Path) -> subprocess.CompletedProcess[str]:
+    """npm's installation of Azurite in `folder`. It takes 20 s, and now and then hangs: then it is tried again."""
+    command = [*_npm(), "install", "--prefix", str(folder), "--no-audit", "--no-fund", f"azurite@{AZURITE_VERSION}"]
+    for _ in range(_INSTALL_TRIES):
+        with suppress(subprocess.TimeoutExpired):
+            limit = _INSTALL_SECONDS / _INSTALL_TRIES
+            return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=limit, check=False)
+    raise RuntimeError(f"npm did not install Azurite within {_INSTALL_SECONDS:g} s: is its registry within reach?")
 
 
 def make_certificate(folder: Path) -> tuple[Path, Path]:
