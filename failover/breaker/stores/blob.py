@@ -40,7 +40,7 @@ class BlobStore:
     def _connect(self) -> ContainerClient:
         try:
             return ContainerClient.from_connection_string(self._connection_string, self._container, **OPTIONS)
-        except (ValueError, AzureError):
+        except (ValueError, TypeError, AzureError):  # TypeError: of the SDK itself, for an address without a host
             raise bad_connection_string() from None
 
     def read(self, names: Iterable[str]) -> dict[str, Held]:

@@ -44,7 +44,7 @@ class TableStore:
     def _connect(self) -> TableClient:
         try:
             return TableClient.from_connection_string(self._connection_string, self._table, **OPTIONS)
-        except (ValueError, AzureError):
+        except (ValueError, TypeError, AzureError):  # TypeError: of the SDK itself, for an address without a host
             raise bad_connection_string() from None
 
     def read(self, names: Iterable[str]) -> dict[str, Held]:
