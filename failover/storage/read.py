@@ -13,6 +13,7 @@ import weakref
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from types import MethodType
 from typing import Any, Final
 
 from azure.core.exceptions import AzureError
@@ -279,7 +280,9 @@ class Read:
         for way in ("stream_download", "iter_bytes", "iter_raw"):
             opener = getattr(http, way, None)
             if opener is not None:
-                setattr(http, way, functools.partial(self._open_body, weakref.WeakMethod(opener), way, span))
+                # One that a transport has put there is no method.
+                method = weakref.WeakMethod(opener) if isinstance(opener, MethodType) else lambda same=opener: same
+                setattr(http, way, functools.partial(self._open_body, method, way, span))
         self._means.calls.read_by_pieces(http)
 
     def _open_body(self, opener: Callable[[], Any], way: str, span: Span | None, *args: Any, **kwargs: Any) -> Body:
