@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, Generic, TypeVar
 
-from azure.core.exceptions import AzureError, HttpResponseError
+from azure.core.exceptions import AzureError, HttpResponseError, ResourceNotFoundError
 
 from failover.breaker.errors import describe
-from failover.breaker.stores.store import SECONDS, StoreError
+from failover.breaker.stores.store import SECONDS, StoreError, check_size
+
+C = TypeVar("C")
 
 SETTING: Final = "FAILOVER_STATE_CONNECTION_STRING"
 
@@ -21,6 +24,62 @@ OPTIONS: Final[dict[str, Any]] = {
 }
 
 
+class AzureStore(ABC, Generic[C]):
+    """A store in an account. What holds its records is made at the first write if it is not there.
+
+    Nothing in it is ever forgotten. `C` is the SDK's client.
+    """
+
+    instant = False
+    refresh = 1.0
+
+    def __init__(self, scheme: str, name: str) -> None:
+        self.url = f"{scheme}://{name}"
+        self._name = name
+        self._connection_string = connection_string(scheme)
+        self._client = self._connect()
+
+    @abstractmethod
+    def _open(self, connection_string: str) -> C:
+        """A new client."""
+
+    @abstractmethod
+    def _write(self, name: str, body: bytes, expected: str | None) -> str | None:
+        """As `Store.swap`; raises what the SDK does where something else is wrong."""
+
+    @abstractmethod
+    def _make(self) -> None:
+        """Make what holds the records, unless it is there."""
+
+    def _connect(self) -> C:
+        try:
+            return self._open(self._connection_string)
+        except (ValueError, TypeError, AzureError):  # TypeError: of the SDK itself, for an address without a host
+            # Without its words: they may quote the key.
+            raise ValueError(f"{SETTING} is no connection string of a storage account") from None
+
+    def swap(self, name: str, body: bytes, expected: str | None, keep: float | None = None) -> str | None:  # noqa: ARG002 (see the class)
+        check_size(body)
+        try:
+            return self._write(name, body, expected)
+        except ResourceNotFoundError:
+            if expected is not None:
+                return None  # a new one misses only where it would be put
+        except AzureError as error:
+            raise store_error(self.url, error) from None
+        try:
+            self._make()
+            return self._write(name, body, expected)
+        except AzureError as error:
+            raise store_error(self.url, error) from None
+
+    def watch(self, changed: Callable[[str | None], None]) -> bool:  # noqa: ARG002 (an account pushes nothing)
+        return False
+
+    def forget_connections(self) -> None:
+        self._client = self._connect()
+
+
 def connection_string(scheme: str) -> str:
     """Of the account that holds the state; `ValueError` where none is set."""
     value = os.environ.get(SETTING, "").strip()
@@ -30,11 +89,6 @@ def connection_string(scheme: str) -> str:
             "connection string of an account other than the one that the circuits guard"
         )
     return value
-
-
-def bad_connection_string() -> ValueError:
-    """Without its words: they may quote the key."""
-    return ValueError(f"{SETTING} is no connection string of a storage account")
 
 
 def store_error(url: str, error: AzureError) -> StoreError:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 from azure.core import MatchConditions
 from azure.core.exceptions import (
@@ -14,34 +14,18 @@ from azure.core.exceptions import (
 )
 from azure.storage.blob import BlobClient, ContainerClient
 
-from failover.breaker.stores.azure import (
-    OPTIONS,
-    bad_connection_string,
-    code_of,
-    connection_string,
-    date_into,
-    store_error,
-)
-from failover.breaker.stores.store import LARGEST, Held, StoreError, age_by, check_size, key_of
+from failover.breaker.stores.azure import OPTIONS, AzureStore, code_of, date_into, store_error
+from failover.breaker.stores.store import LARGEST, Held, StoreError, age_by, key_of
 
 
-class BlobStore:
-    """The container is made at the first write if it is not there. Nothing in it is ever forgotten."""
-
-    instant = False
-    refresh = 1.0
+class BlobStore(AzureStore[ContainerClient]):
+    """Of one container, by its name."""
 
     def __init__(self, container: str) -> None:
-        self.url = f"blob://{container}"
-        self._container = container
-        self._connection_string = connection_string("blob")
-        self._client = self._connect()
+        super().__init__("blob", container)
 
-    def _connect(self) -> ContainerClient:
-        try:
-            return ContainerClient.from_connection_string(self._connection_string, self._container, **OPTIONS)
-        except (ValueError, TypeError, AzureError):  # TypeError: of the SDK itself, for an address without a host
-            raise bad_connection_string() from None
+    def _open(self, connection_string: str) -> ContainerClient:
+        return ContainerClient.from_connection_string(connection_string, self._name, **OPTIONS)
 
     def read(self, names: Iterable[str]) -> dict[str, Held]:
         found = {name: self._read(name) for name in names}
@@ -71,21 +55,6 @@ class BlobStore:
             raise store_error(self.url, error) from None
         return Held(b"", str(properties.etag), 0.0)
 
-    def swap(self, name: str, body: bytes, expected: str | None, keep: float | None = None) -> str | None:  # noqa: ARG002 (see the class)
-        check_size(body)
-        try:
-            return self._write(name, body, expected)
-        except ResourceNotFoundError:
-            if expected is not None:
-                return None  # a new one misses only where it would be put
-        except AzureError as error:
-            raise store_error(self.url, error) from None
-        try:
-            self._make_container()
-            return self._write(name, body, expected)
-        except AzureError as error:
-            raise store_error(self.url, error) from None
-
     def _write(self, name: str, body: bytes, expected: str | None) -> str | None:
         blob = self._blob(name)
         try:
@@ -100,18 +69,12 @@ class BlobStore:
             raise StoreError(f"{self.url}: {error.status_code} {code_of(error)}") from None
         return str(done["etag"])
 
-    def _make_container(self) -> None:
+    def _make(self) -> None:
         try:
             self._client.create_container()
         except HttpResponseError as error:
             if code_of(error) != "ContainerAlreadyExists":
                 raise
-
-    def watch(self, changed: Callable[[str | None], None]) -> bool:  # noqa: ARG002 (an account pushes nothing)
-        return False
-
-    def forget_connections(self) -> None:
-        self._client = self._connect()
 
     def _blob(self, name: str) -> BlobClient:
         return self._client.get_blob_client(f"circuits/{key_of(name)}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any, Final
 
 from azure.core import MatchConditions
@@ -15,37 +15,21 @@ from azure.core.exceptions import (
 )
 from azure.data.tables import TableClient, UpdateMode
 
-from failover.breaker.stores.azure import (
-    OPTIONS,
-    bad_connection_string,
-    code_of,
-    connection_string,
-    date_into,
-    store_error,
-)
-from failover.breaker.stores.store import Held, age_by, check_size, key_of
+from failover.breaker.stores.azure import OPTIONS, AzureStore, code_of, date_into, store_error
+from failover.breaker.stores.store import Held, age_by, key_of
 
 _PARTITION: Final = "circuits"
 _FEW: Final = 2  # up to so many are read one by one: a query of a large table costs more
 
 
-class TableStore:
-    """The table is made at the first write if it is not there. Nothing in it is ever forgotten."""
-
-    instant = False
-    refresh = 1.0
+class TableStore(AzureStore[TableClient]):
+    """Of one table, by its name."""
 
     def __init__(self, table: str) -> None:
-        self.url = f"table://{table}"
-        self._table = table
-        self._connection_string = connection_string("table")
-        self._client = self._connect()
+        super().__init__("table", table)
 
-    def _connect(self) -> TableClient:
-        try:
-            return TableClient.from_connection_string(self._connection_string, self._table, **OPTIONS)
-        except (ValueError, TypeError, AzureError):  # TypeError: of the SDK itself, for an address without a host
-            raise bad_connection_string() from None
+    def _open(self, connection_string: str) -> TableClient:
+        return TableClient.from_connection_string(connection_string, self._name, **OPTIONS)
 
     def read(self, names: Iterable[str]) -> dict[str, Held]:
         wanted = {key_of(name): name for name in names}
@@ -77,21 +61,6 @@ class TableStore:
                 found[name] = _held(entity, dates)
         return found
 
-    def swap(self, name: str, body: bytes, expected: str | None, keep: float | None = None) -> str | None:  # noqa: ARG002 (see the class)
-        check_size(body)
-        try:
-            return self._write(name, body, expected)
-        except ResourceNotFoundError:
-            if expected is not None:
-                return None  # a new one misses only where it would be put
-        except AzureError as error:
-            raise store_error(self.url, error) from None
-        try:
-            self._make_table()
-            return self._write(name, body, expected)
-        except AzureError as error:
-            raise store_error(self.url, error) from None
-
     def _write(self, name: str, body: bytes, expected: str | None) -> str | None:
         entity: dict[str, Any] = {"PartitionKey": _PARTITION, "RowKey": key_of(name), "record": body}
         try:
@@ -106,18 +75,12 @@ class TableStore:
             return None
         return str(done["etag"])
 
-    def _make_table(self) -> None:
+    def _make(self) -> None:
         try:
             self._client.create_table()
         except HttpResponseError as error:
             if code_of(error) != "TableAlreadyExists":
                 raise
-
-    def watch(self, changed: Callable[[str | None], None]) -> bool:  # noqa: ARG002 (an account pushes nothing)
-        return False
-
-    def forget_connections(self) -> None:
-        self._client = self._connect()
 
 
 def _held(entity: Any, dates: list[str | None]) -> Held:
