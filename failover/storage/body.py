@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 import time
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, MutableMapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from azure.core.exceptions import IncompleteReadError
 
-from failover.storage.calls import Calls, ThreadCalls, finish
+from failover.storage.calls import Calls, LoopCalls, ThreadCalls, finish
 from failover.storage.pace import PIECE, Trickled
 
 CONTENT_RANGE: Final = re.compile(r"bytes (\d+)-(\d+)/(?:\d+|\*)$")
@@ -78,7 +79,10 @@ def span_of(status: int, headers: Mapping[str, str]) -> Span | None:
     return None
 
 
-class Body:
+Pulled: TypeAlias = "tuple[bytes | None, BaseException | None]"
+
+
+class Body(ABC):
     """The bytes of a body, in pieces, that go on where `chunks` breaks off.
 
     `length`: bytes that must arrive, None: unknown. `seconds(size)`: how long so many of them may be waited for; the
@@ -144,23 +148,19 @@ class Body:
             self._begin_piece()
             chunk, broken = await self._pull()
 
-    async def _pull(self) -> tuple[bytes | None, BaseException | None]:
+    @abstractmethod
+    async def _pull(self) -> Pulled:
         """The next piece as it comes, None at the end; or what broke it."""
-        if self._chunks is None:
-            return None, None
-        began = time.perf_counter()
-        left = None if self._limit is None else max(0.001, self._limit - self._waited)
-        try:
-            chunk = await self._calls.pull(self._chunks, left)
-        except Trickled:
-            return None, Trickled(self._limit or 0.0)  # in all, and not since the last byte
-        except BaseException as error:  # noqa: BLE001 (`resume` knows which are the endpoint's, and raises the rest)
-            return None, error
-        self._waited += time.perf_counter() - began
-        self._arrived(chunk)
-        return chunk, None
 
-    def _arrived(self, chunk: bytes | None) -> None:
+    def _left(self) -> float | None:
+        """Seconds that the next pull may take, of those for the piece under way."""
+        return None if self._limit is None else max(0.001, self._limit - self._waited)
+
+    def _trickled(self) -> Trickled:
+        return Trickled(self._limit or 0.0)  # in all, and not since the last byte
+
+    def _arrived(self, chunk: bytes | None, began: float) -> None:
+        self._waited += time.perf_counter() - began
         if chunk is not None:
             self._got += len(chunk)
             if self._got >= self._piece:
@@ -198,25 +198,27 @@ class ThreadBody(Body):
             raise StopIteration
         return chunk
 
-    def _pull_now(self) -> tuple[bytes | None, BaseException | None]:
-        """`_pull`, without a coroutine."""
+    async def _pull(self) -> Pulled:
+        return self._pull_now()
+
+    def _pull_now(self) -> Pulled:
         if self._chunks is None:
             return None, None
         began = time.perf_counter()
-        left = None if self._limit is None else max(0.001, self._limit - self._waited)
         try:
-            chunk = self._calls.pull_now(self._chunks, left)
+            chunk = self._calls.pull(self._chunks, self._left())
         except Trickled:
-            return None, Trickled(self._limit or 0.0)
-        except BaseException as error:  # noqa: BLE001 (as in `_pull`)
+            return None, self._trickled()
+        except BaseException as error:  # noqa: BLE001 (`resume` knows which are the endpoint's, and raises the rest)
             return None, error
-        self._waited += time.perf_counter() - began
-        self._arrived(chunk)
+        self._arrived(chunk, began)
         return chunk, None
 
 
 class LoopBody(Body):
     """A body for `async for`."""
+
+    _calls: LoopCalls
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self
@@ -226,3 +228,16 @@ class LoopBody(Body):
         if chunk is None:
             raise StopAsyncIteration
         return chunk
+
+    async def _pull(self) -> Pulled:
+        if self._chunks is None:
+            return None, None
+        began = time.perf_counter()
+        try:
+            chunk = await self._calls.pull(self._chunks, self._left())
+        except Trickled:
+            return None, self._trickled()
+        except BaseException as error:  # noqa: BLE001 (as above)
+            return None, error
+        self._arrived(chunk, began)
+        return chunk, None

@@ -54,9 +54,6 @@ class Calls(Protocol):
     def iterate(self, chunks: Any) -> Any:
         """An iterator for `pull`."""
 
-    async def pull(self, chunks: Any, seconds: float | None) -> bytes | None:
-        """The next piece of a body, None at its end."""
-
     def turn(self) -> AbstractAsyncContextManager[None]:
         """Entered by one read of the policy at a time."""
 
@@ -87,11 +84,8 @@ class ThreadCalls:
     def iterate(self, chunks: Any) -> Any:
         return iter(chunks)
 
-    async def pull(self, chunks: Any, seconds: float | None) -> bytes | None:
-        return self.pull_now(chunks, seconds)
-
-    def pull_now(self, chunks: Any, seconds: float | None) -> bytes | None:
-        """`pull`, for who can do without a coroutine."""
+    def pull(self, chunks: Any, seconds: float | None) -> bytes | None:
+        """The next piece of a body, None at its end. No coroutine: it is called for each piece."""
         if seconds is None:
             return next(chunks, None)
         # As `with Deadline(seconds)`, of which each piece of a body would be the dearest part.

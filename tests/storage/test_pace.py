@@ -40,7 +40,7 @@ def test_a_body_has_time_by_its_size_and_its_readers_own_does_not_count(monkeypa
     monkeypatch.setattr("failover.storage.body.time.perf_counter", lambda: now[0])
 
     class Calls(ThreadCalls):
-        def pull_now(self, chunks: Any, seconds: float | None) -> bytes | None:
+        def pull(self, chunks: Any, seconds: float | None) -> bytes | None:
             assert seconds is not None
             limits.append(round(seconds, 2))
             now[0] += 1
