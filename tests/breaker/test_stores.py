@@ -477,6 +477,15 @@ def test_an_account_for_the_state_must_be_set(scheme: str, monkeypatch: pytest.M
     assert "hunter2" not in str(caught.value)
 
 
+def test_an_account_without_a_host_is_no_account(monkeypatch: pytest.MonkeyPatch) -> None:
+    # The tables' SDK raises a TypeError for it.
+    account = "DefaultEndpointsProtocol=:https;AccountName=mine;AccountKey=aHVudGVyMg==;EndpointSuffix=core.windows.net"
+    monkeypatch.setenv("FAILOVER_STATE_CONNECTION_STRING", account)
+    with pytest.raises(ValueError, match="FAILOVER_STATE_CONNECTION_STRING is no") as caught:
+        open_store("table://circuits")
+    assert "aHVudGVyMg" not in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("url", "package", "install"),
     [
