@@ -86,45 +86,23 @@ def _method_listener(base: type, told: Callable[[], None], names: tuple[str, ...
     return type("Listener", (base,), dict.fromkeys(names, tell))()
 
 
-class AioBreaker:
-    package = module = "aiobreaker"
-    ways: tuple[str, ...] = ("sync", "async")
-    fields: dict[str, str] = {"threshold": "fail_max", "cooldown": "timeout_duration"}  # noqa: RUF012
-
-    def breaker(self, wish: Wish) -> Any:
-        refuse(wish, "probes", "clock")
-        theirs = load(self)
-        base, names = theirs.CircuitBreakerListener, ("before_call", "failure", "success", "state_change")
-        return theirs.CircuitBreaker(
-            fail_max=wish.threshold,
-            timeout_duration=timedelta(seconds=wish.cooldown),
-            exclude=[Ignored] if wish.ignore else [],
-            listeners=[] if wish.listener is None else [_method_listener(base, wish.listener, names)],
-        )
-
-    def make(self, wish: Wish, way: str) -> Guard:  # noqa: ARG002
-        guard: Guard = self.breaker(wish)
-        return guard
-
-    def call(self, wish: Wish) -> Callable[..., Any] | None:
-        call: Callable[..., Any] = self.breaker(wish).call
-        return call
-
-
 class PyBreaker:
     package = module = "pybreaker"
     ways: tuple[str, ...] = ("sync",)  # its asynchronous calls are Tornado's
     fields: dict[str, str] = {"threshold": "fail_max", "cooldown": "reset_timeout"}  # noqa: RUF012
 
+    def cooldown(self, wish: Wish) -> dict[str, Any]:
+        return {"reset_timeout": wish.cooldown}
+
     def breaker(self, wish: Wish) -> Any:
         refuse(wish, "probes", "clock")
         theirs = load(self)
         base, names = theirs.CircuitBreakerListener, ("before_call", "failure", "success", "state_change")
         return theirs.CircuitBreaker(
             fail_max=wish.threshold,
-            reset_timeout=wish.cooldown,
             exclude=[Ignored] if wish.ignore else [],
             listeners=[] if wish.listener is None else [_method_listener(base, wish.listener, names)],
+            **self.cooldown(wish),
         )
 
     def make(self, wish: Wish, way: str) -> Guard:  # noqa: ARG002
@@ -134,6 +112,17 @@ class PyBreaker:
     def call(self, wish: Wish) -> Callable[..., Any] | None:
         call: Callable[..., Any] = self.breaker(wish).call
         return call
+
+
+class AioBreaker(PyBreaker):
+    """Its fork for asyncio."""
+
+    package = module = "aiobreaker"
+    ways: tuple[str, ...] = ("sync", "async")
+    fields: dict[str, str] = {"threshold": "fail_max", "cooldown": "timeout_duration"}  # noqa: RUF012
+
+    def cooldown(self, wish: Wish) -> dict[str, Any]:
+        return {"timeout_duration": timedelta(seconds=wish.cooldown)}
 
 
 class Hyx:
