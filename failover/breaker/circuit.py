@@ -20,7 +20,7 @@ from failover.breaker.errors import CircuitOpen, TooSlow, describe, error_of
 from failover.breaker.events import CallEnded, CallFailed, Listener, Transition
 from failover.breaker.failures import FAILURE, NEUTRAL, SUCCESS, Verdict, classify, is_cancellation
 from failover.breaker.guard import arun, awaited, guard, run
-from failover.breaker.machine import Context, Counted, Event, Outcome, Record, State, Ticket, step
+from failover.breaker.machine import Context, Event, Outcome, Record, State, Ticket, step
 from failover.breaker.permit import Permit, ask
 from failover.breaker.policy import Fallback, Policy
 from failover.breaker.retry_after import retry_after_of
@@ -189,10 +189,14 @@ class CircuitBreaker:
 
     def admit(self) -> Permit:
         """A permit for one call, to be settled by hand; raises `CircuitOpen` while there is none."""
+        return self.admit_at_once() or ask(self)
+
+    def admit_at_once(self) -> Permit | None:
+        """A permit where nothing has to be decided, since the circuit is closed and admits all calls; else None."""
         record = self._record
-        if record.state is _CLOSED and record.ramp_until is None:
-            return Permit(self, None, record, self._start())
-        return ask(self)
+        if record.state is not _CLOSED or record.ramp_until is not None:
+            return None
+        return Permit(self, None, record, 0.0 if self._timeout is None else self._clock())
 
     def __call__(self, fn: F) -> F:
         """Decorate a function, coroutine function, generator or async generator: see `failover.breaker.guard`."""
@@ -318,7 +322,7 @@ class CircuitBreaker:
     def _decide(self, event: Event, ticket: Ticket | None, wait: float | None = None) -> tuple[Record, Outcome]:
         """Under the lock: replace the record by what `event` makes of it. Gives the old one and the outcome."""
         now = self._clock()
-        counted = self._count(event, ticket, now)
+        counted = self._tally.count(self._record, event, ticket, now)
         shared = self._shared is not None and self._shared.asks()
         while True:
             old = self._record
@@ -334,15 +338,6 @@ class CircuitBreaker:
         calm = record.state is _CLOSED and not record.failures and record.ramp_until is None
         quiet = self._timeout is None and self._tally.window is None and not self._teller.hears_each
         self._record, self._calm = record, record if calm and quiet else None
-
-    def _count(self, event: Event, ticket: Ticket | None, now: float) -> Counted | None:
-        """What the algorithm's window says with this result in it; None where there is none, or it does not count."""
-        record = self._record
-        if event not in (Event.SUCCESS, Event.FAILURE) or record.state is not _CLOSED:
-            return None
-        if ticket is None or ticket.era != record.era:
-            return None
-        return self._tally.add(event is Event.FAILURE, now)
 
     def _note_transition(self, old: Record, new: Record, event: Event, said: str = "") -> None:
         if old.state is not new.state:

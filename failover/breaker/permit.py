@@ -60,7 +60,10 @@ class Permit:
         `seconds` is how long it took, where that is less than the time since `admit`, as with a body that is
         read at leisure. Longer than `Policy.timeout` counts as a failure.
         """
-        self.settle(SUCCESS, None, seconds)
+        if self._record is self.breaker._calm and not self._settled:
+            self._settled = True  # and a success changes nothing: as in `call`
+        else:
+            self.settle(SUCCESS, None, seconds)
 
     def failed(self, error: BaseException) -> None:
         """The remote did not do its work. A cancellation is taken as `released`."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from failover.breaker.machine import Counted
+from failover.breaker.machine import Counted, Event, Record, State, Ticket
 from failover.breaker.trips import Trip, Window
 
 if TYPE_CHECKING:
@@ -23,12 +23,14 @@ class Tally:
         self._teller = teller
         self.window: Window | None = trip.window()
 
-    def add(self, failed: bool, now: float) -> Counted | None:
-        """What the window says with this result in it; None where there is none, or it raised."""
-        if self.window is None:
+    def count(self, record: Record, event: Event, ticket: Ticket | None, now: float) -> Counted | None:
+        """What the window says with this result in it; None where there is none, it raised, or this does not count."""
+        if self.window is None or event not in (Event.SUCCESS, Event.FAILURE) or record.state is not State.CLOSED:
+            return None
+        if ticket is None or ticket.era != record.era:
             return None
         try:
-            trips = self.window.add(failed, now)
+            trips = self.window.add(event is Event.FAILURE, now)
             return Counted(int(self.window.failures), bool(trips))
         except Exception as error:  # noqa: BLE001 (an algorithm of the user's may raise anything)
             self._teller.note_defect(_RAISED, error)
@@ -40,6 +42,6 @@ class Tally:
             return
         try:
             self.window = self._trip.window()
-        except Exception as error:  # noqa: BLE001 (as in `add`)
+        except Exception as error:  # noqa: BLE001 (as in `count`)
             self._teller.note_defect(_RAISED, error)
             self.window = None
