@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from azure.core.pipeline.transport import RequestsTransport
 from azure.storage.blob import BlobServiceClient
 from azure.storage.blob.aio import BlobServiceClient as AsyncBlobServiceClient
 
@@ -85,8 +84,7 @@ def _options(place: Place) -> dict[str, Any]:
 
 @contextmanager
 def _threads(place: Place, threads: int, options: dict[str, Any]) -> Iterator[_Block]:
-    transport = RequestsTransport(use_env_settings=False)
-    service = BlobServiceClient(place.primary, transport=transport, **_options(place), **options)
+    service = BlobServiceClient(place.primary, use_env_settings=False, **_options(place), **options)
     blob = service.get_blob_client(place.container, BLOB)
 
     def read(times: int) -> None:
