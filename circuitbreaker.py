@@ -238,11 +238,11 @@ def _run(
         if log is not None:
             sinks.keep("The log", stack.enter_context(_to_file("--log", log, JsonLines)))
         screen = LiveScreen(Console()) if live else None
+        stack.enter_context(_keys(demo, screen))  # before the screen is taken and after it is given back: Ctrl-Z
         if screen is not None:
             sinks.show(stack.enter_context(screen))
         elif sys.stdout is not None:  # as with >&- or without a console
             sinks.show(PlainLines(sys.stdout))
-        stack.enter_context(_keys(demo, screen))
         service = connect(account, demo.policy, faults, proxy=plan.proxy)
         try:
             answered = demo.run(connect(account, demo.setup_policy, faults, proxy=plan.proxy), service)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
 import threading
 import time
@@ -24,6 +25,9 @@ __all__ = ["LiveScreen", "render"]
 
 _REFRESH = 1 / 12  # seconds between two looks for something new
 _KEPT_LINES = 50
+_PATIENCE = 0.5  # seconds that Ctrl-Z waits for a picture under way
+# The alternate screen and the cursor. Leaving it twice does no harm where the cursor's place has been marked.
+_MARK, _TAKE, _LEAVE = "\x1b7", "\x1b[?1049h\x1b[?25l", "\x1b[?25h\x1b[?1049l"
 _PROMPT = 2  # rows that the shell takes below the summary
 
 
@@ -54,7 +58,9 @@ class LiveScreen:
         self._lock = threading.RLock()  # a signal's handler may come while the main thread holds it
         self._quit = threading.Event()
         self._drawn: tuple[int, int, Picture] | None = None
+        self._drawing = threading.Lock()
         self._suspended = False
+        self._taken = False
         self._live = Live(
             _Whole(self),
             console=console,
@@ -80,6 +86,8 @@ class LiveScreen:
         if sys.stderr is not None and sys.stderr.isatty():
             self._stderr = _Held(sys.stderr)
             sys.stderr = self._stderr
+        self._control(_MARK)
+        self._taken = True
         self._live.start()
         self._thread.start()
         return self
@@ -94,6 +102,8 @@ class LiveScreen:
                 self._thread.join(2.0)
             finally:  # an impatient second Ctrl-C ends the wait, and the terminal is still given back
                 self._live.stop()
+                self._taken = False
+                self._control(_LEAVE)  # if Ctrl-Z and fg came just now, it was taken again
             if not self.lost:
                 width, height = self._console.size
                 kept = summary(self.record, width, height - _PROMPT, ascii_only=self._ascii)
@@ -105,25 +115,35 @@ class LiveScreen:
             self._give_back_stderr()
 
     def suspend(self) -> None:
-        """Show the terminal as it was before, while the process is stopped (Ctrl-Z)."""
+        """Show the terminal as it was before, while the process is stopped (Ctrl-Z): at any time, also before and after
+        the screen is taken."""
         with self._lock:
             self._suspended = True
-        try:
-            self._console.show_cursor(True)
-            self._console.set_alt_screen(False)
-        except (OSError, ValueError):
-            self.lost = True
+        drawn = self._drawing.acquire(timeout=_PATIENCE)  # a picture under way would come after
+        if self._taken:
+            self._control(_LEAVE)
+        if drawn:
+            self._drawing.release()
 
     def resume(self) -> None:
         """Take the screen again."""
-        try:
-            self._console.set_alt_screen(True)
-            self._console.show_cursor(False)
-        except (OSError, ValueError):
-            self.lost = True
+        if self._taken:
+            self._control(_TAKE)
         with self._lock:
             self._drawn = None
             self._suspended = False
+
+    def _control(self, codes: str) -> None:
+        """Past the console, which holds back what is written while it is in the middle of something else."""
+        if self._console.legacy_windows:
+            return
+        try:
+            try:
+                os.write(self._console.file.fileno(), codes.encode())
+            except io.UnsupportedOperation:
+                self._console.file.write(codes)
+        except (OSError, ValueError):
+            self.lost = True
 
     def picture(self, width: int, height: int) -> Picture:
         """The screen at this size, now."""
@@ -145,13 +165,14 @@ class LiveScreen:
 
     def _draw(self) -> None:
         """Draw, if anything has changed: a still screen costs nothing and can be selected with the mouse."""
-        if self._suspended:
-            return
-        width, height = self._console.size
-        drawn = (width, height, self._paint(width, height))
-        if drawn != self._drawn:
-            self._drawn = drawn
-            self._live.refresh()
+        with self._drawing:
+            if self._suspended:
+                return
+            width, height = self._console.size
+            drawn = (width, height, self._paint(width, height))
+            if drawn != self._drawn:
+                self._drawn = drawn
+                self._live.refresh()
 
     def _give_back_stderr(self) -> None:
         if self._stderr is None:

@@ -201,7 +201,7 @@ def _live(stream: io.StringIO, **options: Any) -> LiveScreen:
 def test_the_screen_is_taken_and_given_back_with_a_summary() -> None:
     stream = io.StringIO()
     with _live(stream) as screen:
-        assert stream.getvalue().startswith("\x1b[?1049h")
+        assert stream.getvalue().startswith("\x1b7\x1b[?1049h")
         for _, event in whole():
             screen(event)
     _, _, after = stream.getvalue().rpartition("\x1b[?1049l")
@@ -255,6 +255,50 @@ def test_stopped_and_continued_it_leaves_and_takes_the_screen() -> None:
         assert stream.getvalue().endswith("\x1b[?1049l")
         screen.resume()
         assert stream.getvalue().count("\x1b[?1049h") == 2
+
+
+def test_stopped_before_and_after_it_has_the_screen_it_does_not_touch_it() -> None:
+    stream = io.StringIO()
+    screen = _live(stream)
+    for _ in range(2):
+        before = stream.getvalue()
+        screen.suspend()
+        screen.resume()
+        assert stream.getvalue() == before
+        if not before:
+            with screen:
+                screen(started())
+
+
+def test_stopped_while_it_gives_the_screen_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = io.StringIO()
+    screen = _live(stream)
+    with screen:
+        stop = screen._live.stop
+
+        def interrupted() -> None:
+            stop()
+            screen.suspend()
+            screen.resume()
+
+        monkeypatch.setattr(screen._live, "stop", interrupted)
+        screen(started())
+
+    taken, left = stream.getvalue().rfind("\x1b[?1049h"), stream.getvalue().rfind("\x1b[?1049l")
+    assert taken < left
+
+
+def test_a_picture_under_way_comes_before_the_screen_is_left() -> None:
+    stream = io.StringIO()
+    with _live(stream) as screen:
+        screen._drawing.acquire()
+        stopping = threading.Thread(target=screen.suspend)
+        stopping.start()
+        screen._console.print("the picture")
+        screen._drawing.release()
+        stopping.join()
+        assert stream.getvalue().index("the picture") < stream.getvalue().rindex("\x1b[?1049l")
+        screen.resume()
 
 
 def test_a_terminal_that_goes_away_ends_the_drawing_and_not_the_run() -> None:
