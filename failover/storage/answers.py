@@ -7,16 +7,21 @@ balancer, a connection that closed among the headers), of which the SDK would re
 from __future__ import annotations
 
 import base64
+import functools
 import hashlib
+import math
 import re
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, cast
 from urllib.parse import urljoin
 
 from failover.breaker.failures import FAILURE_STATUSES
-from failover.storage.body import CONTENT_RANGE
+from failover.storage.body import range_of
 from failover.storage.causes import describe_status
 from failover.storage.pace import PAGE
+
+BODY_STATUSES: Final = frozenset({200, 206})
+"""Of an answer that may carry what was asked for."""
 
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _MOST_REDIRECTS: Final = 5  # of one read; the SDK would follow 30, and each costs as much as a read
@@ -24,38 +29,46 @@ _WANTED: Final = re.compile(r"bytes=(\d+)-(\d*)$")
 _VISITED: Final = "failover_visited"
 
 
-def lower(headers: Any) -> dict[str, str]:
-    """A response's headers by their names in lower case: each look into those of requests takes a microsecond."""
+def headers_of(http: Any) -> Mapping[str, str]:
+    """Those of a transport's response, by their names in lower case, for many looks into them.
+
+    Each look into azure-core's own takes a microsecond or more.
+    """
+    headers = http.headers
     items = getattr(headers, "lower_items", None)
-    return dict(items()) if items is not None else {name.lower(): value for name, value in headers.items()}
+    if items is not None:
+        return dict(items())
+    plain = getattr(http.internal_response, "headers", None)
+    if hasattr(plain, "getall"):
+        return cast("Mapping[str, str]", plain)  # aiohttp's, which find a name of any case
+    return {name.lower(): value for name, value in headers.items()}
 
 
-def refusal(request: Any, context: Any, http: Any, headers: Mapping[str, str], *, resumed: bool) -> str | None:
-    """Why an answer to `request` with this head counts as none; `resumed`: its range is looked at elsewhere.
+def refusal(request: Any, context: Any, http: Any, headers: Mapping[str, str], *, whole: bool) -> str | None:
+    """Why an answer to `request` with this head counts as none.
 
-    headers: those of `http`, by `lower`.
+    headers: by `headers_of(http)`. whole: it is to carry the body that was asked for, and not the rest of one.
     """
     status = http.status_code
+    if status in BODY_STATUSES:
+        why = _misfit(request.headers, headers) if whole else None
+        return None if why is None else f"the answer does not fit the question ({why})"
     if status in FAILURE_STATUSES:
         return describe_status(status, http.reason, http.headers)
-    if is_redirect(http):
-        if _goes_in_circles(context, request.url, headers["location"]):
-            return f"{describe_status(status, http.reason, http.headers)}, again and again"
-    elif status in (200, 206) and request.method == "GET" and context.options.get("stream") and not resumed:
-        why = _misfit(request.headers, headers)
-        return None if why is None else f"the answer does not fit the question ({why})"
+    if is_redirect(status, headers) and _goes_in_circles(context, request.url, headers["location"]):
+        return f"{describe_status(status, http.reason, http.headers)}, again and again"
     return None
 
 
-def is_redirect(http: Any) -> bool:
+def is_redirect(status: int, headers: Mapping[str, str]) -> bool:
     """Whether the SDK goes on to another URL: what is there is the answer."""
-    return http.status_code in _REDIRECTS and bool(http.headers.get("Location"))
+    return status in _REDIRECTS and bool(headers.get("location"))
 
 
-def checks_md5(response: Any) -> bool:
+def checks_md5(context: Any, headers: Mapping[str, str]) -> bool:
     """Whether the caller wants the body's MD5 to be looked at, and there is one."""
-    wanted = response.context.get("validate_content", False)
-    return (wanted is True or wanted == "md5") and bool(response.http_response.headers.get("content-md5"))
+    wanted = bool(headers.get("content-md5")) and context.get("validate_content", False)
+    return wanted is True or wanted == "md5"
 
 
 def matches_md5(http: Any) -> bool:
@@ -82,14 +95,14 @@ def _misfit(asked: Mapping[str, str], headers: Mapping[str, str]) -> str | None:
     version = asked.get("If-Match", "*")
     if version != "*" and headers.get("etag") != version:
         return "another ETag"
-    wanted = _WANTED.match(asked.get("x-ms-range") or asked.get("Range") or "")
+    wanted = _wanted(asked.get("x-ms-range") or asked.get("Range") or "")
     if wanted is None:
         return None
-    given = CONTENT_RANGE.match(headers.get("content-range") or "")
+    given = range_of(headers.get("content-range") or "")
     if given is None:
         return "no Content-Range"
-    first, last = int(given[1]), int(given[2])
-    if first != int(wanted[1]) or (wanted[2] and last > int(wanted[2])):
+    first, last = given
+    if first != wanted[0] or last > wanted[1]:
         return "another range"
     length = headers.get("content-length") or ""
     # Compressed on its way, or framed with checksums, a body is of another length than its range.
@@ -97,3 +110,10 @@ def _misfit(asked: Mapping[str, str], headers: Mapping[str, str]) -> str | None:
     if length.isdigit() and int(length) != last - first + 1 and not framed:
         return "Content-Length and Content-Range disagree"
     return None
+
+
+@functools.lru_cache(maxsize=64)
+def _wanted(header: str) -> tuple[int, float] | None:
+    """The first and the last position that a `Range` asks for."""
+    match = _WANTED.match(header)
+    return None if match is None else (int(match[1]), int(match[2]) if match[2] else math.inf)

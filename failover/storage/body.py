@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import functools
 import re
-import time
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, MutableMapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, MutableMapping
 from dataclasses import dataclass
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, Protocol, TypeAlias
 
 from azure.core.exceptions import IncompleteReadError
 
 from failover.storage.calls import Calls, LoopCalls, ThreadCalls, finish
-from failover.storage.pace import PIECE, Trickled
+from failover.storage.pace import PIECE, SLOWEST, Trickled, timed
+from failover.storage.pace_aio import resumed
 
-CONTENT_RANGE: Final = re.compile(r"bytes (\d+)-(\d+)/(?:\d+|\*)$")
+_CONTENT_RANGE: Final = re.compile(r"bytes (\d+)-(\d+)/(?:\d+|\*)$")
+
+_SHORTEST: Final = 0.001  # seconds that a pull may take at least
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen, which would double what it costs: each read makes one
 class Span:
     """Which bytes of which version of a resource a body carries.
 
@@ -69,56 +72,70 @@ def span_of(status: int, headers: Mapping[str, str]) -> Span | None:
     encoded = (headers.get("content-encoding") or "identity").lower() != "identity"
     length = headers.get("content-length")
     if status == 206:
-        match = CONTENT_RANGE.match(headers.get("content-range") or "")
-        if match is None:
+        given = range_of(headers.get("content-range") or "")
+        if given is None:
             return None
-        first, last = int(match[1]), int(match[2])
+        first, last = given
         return Span(etag, first, last - first + 1, encoded)
     if status == 200:
         return Span(etag, 0, int(length) if length and length.isdigit() else None, encoded)
     return None
 
 
+@functools.lru_cache(maxsize=64)
+def range_of(header: str) -> tuple[int, int] | None:
+    """The first and the last position that a `Content-Range` tells of."""
+    match = _CONTENT_RANGE.match(header)
+    return None if match is None else (int(match[1]), int(match[2]))
+
+
 Pulled: TypeAlias = "tuple[bytes | None, BaseException | None]"
+
+
+class Source(Protocol):
+    """Where a body comes from, and what to do when it breaks off."""
+
+    async def resume(self, reopen: Callable[[Any], Any], delivered: int, error: BaseException) -> tuple[Any, int]:
+        """What goes on after `delivered` bytes, and how many of its first ones to leave out; or raises.
+
+        It is `reopen(response)` of another response, or nothing at all where nothing is missing.
+        """
+
+    def ended(self) -> None:
+        """The last byte has been delivered."""
 
 
 class Body(ABC):
     """The bytes of a body, in pieces, that go on where `chunks` breaks off.
 
-    `length`: bytes that must arrive, None: unknown. `seconds(size)`: how long so many of them may be waited for; the
-    time that the reader takes between them is his. `resume(delivered, error)` gives what goes on (None: nothing is
-    missing) and how many of its first bytes to leave out, or raises; `ended()` is called after the last byte,
-    `given_up()` where nobody read that far: perhaps by the garbage collector, in the middle of anything. Everything
-    else that the SDK wants to know (`content_length`, `response`, ...) is told by `chunks`.
+    length: bytes that must arrive, None: unknown. silence: seconds that may be waited for them beside what `SLOWEST`
+    allows, None: for ever; the time that the reader takes between them is his. reopen: takes another response and
+    gives its body's pieces. Everything else that the SDK wants to know (`content_length`, ...) is told by `chunks`.
     """
+
+    _delivered = 0
+    _skip = 0
 
     def __init__(
         self,
         calls: Calls,
+        source: Source,
         chunks: Any,
         *,
         length: int | None,
-        seconds: Callable[[int], float | None],
-        resume: Callable[[int, BaseException], Awaitable[tuple[Any, int]]],
-        ended: Callable[[], None],
-        given_up: Callable[[], None],
+        silence: float | None,
+        reopen: Callable[[Any], Any],
     ) -> None:
         self._calls = calls
+        self._source = source
         self._original = chunks
         self._length = length
-        self._seconds = seconds
-        self._resume = resume
-        self._ended = ended
-        self._given_up = given_up
-        self._delivered = 0
-        self._skip = 0
+        self._silence = silence
+        self._reopen = reopen
         # By which speed is taken: what the transport reads at once, or several of its reads where those are less.
         self._piece = max(PIECE, getattr(chunks, "block_size", 0))
         self._chunks = calls.iterate(chunks)
         self._begin_piece()
-
-    def __del__(self) -> None:
-        self._given_up()
 
     def __len__(self) -> int:
         return len(self._original)
@@ -139,12 +156,12 @@ class Body(ABC):
                 return chunk
             # A body that ends with its connection looks whole to the transport.
             if chunk is None and broken is None and (self._length is None or self._delivered >= self._length):
-                self._ended()
+                self._source.ended()
                 return None
             # Outside of `except`, lest what it raises drags the error along, whose message may hold a SAS.
             lost = broken or IncompleteReadError("the body is not as long as its headers say")
-            chunks, self._skip = await self._resume(self._delivered, lost)
-            self._chunks = None if chunks is None else self._calls.iterate(chunks)
+            chunks, self._skip = await self._source.resume(self._reopen, self._delivered, lost)
+            self._chunks = self._calls.iterate(chunks)
             self._begin_piece()
             chunk, broken = await self._pull()
 
@@ -152,15 +169,12 @@ class Body(ABC):
     async def _pull(self) -> Pulled:
         """The next piece as it comes, None at the end; or what broke it."""
 
-    def _left(self) -> float | None:
-        """Seconds that the next pull may take, of those for the piece under way."""
-        return None if self._limit is None else max(0.001, self._limit - self._waited)
+    def _broken_by(self, error: BaseException) -> BaseException:
+        return Trickled(self._limit or 0.0) if isinstance(error, Trickled) else error  # in all, not since the last byte
 
-    def _trickled(self) -> Trickled:
-        return Trickled(self._limit or 0.0)  # in all, and not since the last byte
-
-    def _arrived(self, chunk: bytes | None, began: float) -> None:
-        self._waited += time.perf_counter() - began
+    def _arrived(self, chunk: bytes | None, left: float | None) -> None:
+        """Of the piece under way `chunk` has come, and so many of its seconds are left."""
+        self._left = left if left is None or left > _SHORTEST else _SHORTEST
         if chunk is not None:
             self._got += len(chunk)
             if self._got >= self._piece:
@@ -168,11 +182,15 @@ class Body(ABC):
 
     def _begin_piece(self, arrived: int = 0) -> None:
         """Count from here; `arrived`: bytes that are counted neither as delivered nor as skipped yet."""
+        self._got = 0
+        if self._silence is None:
+            self._limit = self._left = None
+            return
         size = self._piece
         if self._length is not None:
-            size = min(size, self._length - self._delivered - arrived + self._skip)
-        self._limit = self._seconds(max(0, size))
-        self._got, self._waited = 0, 0.0
+            missing = self._length - self._delivered - arrived + self._skip
+            size = max(0, missing) if missing < size else size
+        self._limit = self._left = self._silence + size / SLOWEST
 
 
 class ThreadBody(Body):
@@ -184,34 +202,35 @@ class ThreadBody(Body):
         return self
 
     def __next__(self) -> bytes:
-        chunk, broken = self._pull_now()
-        if (
-            chunk is not None
-            and not self._skip
-            and (self._length is None or self._delivered + len(chunk) <= self._length)
-        ):
-            # Nearly all pieces: two coroutines for each would be a third of what a healthy read pays for its circuit.
-            self._delivered += len(chunk)
-            return chunk
+        # Written out for nearly all pieces: with `_next` each would cost a third of what a healthy read pays for its
+        # circuit.
+        chunk: bytes | None = None
+        broken: BaseException | None = None
+        try:
+            chunk, left = timed(self._left, next, self._chunks, None)
+        except BaseException as error:  # noqa: BLE001 (`resume` knows which are the endpoint's, and raises the rest)
+            broken = self._broken_by(error)
+        else:
+            if chunk is not None:
+                self._arrived(chunk, left)
+                delivered = self._delivered + len(chunk)
+                if not self._skip and (self._length is None or delivered <= self._length):
+                    self._delivered = delivered
+                    return chunk
+            elif self._delivered == self._length:
+                self._source.ended()
+                raise StopIteration
         chunk = finish(self._next(chunk, broken))
         if chunk is None:
             raise StopIteration
         return chunk
 
     async def _pull(self) -> Pulled:
-        return self._pull_now()
-
-    def _pull_now(self) -> Pulled:
-        if self._chunks is None:
-            return None, None
-        began = time.perf_counter()
         try:
-            chunk = self._calls.pull(self._chunks, self._left())
-        except Trickled:
-            return None, self._trickled()
-        except BaseException as error:  # noqa: BLE001 (`resume` knows which are the endpoint's, and raises the rest)
-            return None, error
-        self._arrived(chunk, began)
+            chunk, left = timed(self._left, next, self._chunks, None)
+        except BaseException as error:  # noqa: BLE001 (as above)
+            return None, self._broken_by(error)
+        self._arrived(chunk, left)
         return chunk, None
 
 
@@ -224,20 +243,33 @@ class LoopBody(Body):
         return self
 
     async def __anext__(self) -> bytes:
-        chunk = await self._next(*await self._pull())
+        chunk, broken = await self._pull()
+        if chunk is not None:
+            delivered = self._delivered + len(chunk)
+            if not self._skip and (self._length is None or delivered <= self._length):
+                self._delivered = delivered
+                return chunk
+        chunk = await self._next(chunk, broken)
         if chunk is None:
             raise StopAsyncIteration
         return chunk
 
     async def _pull(self) -> Pulled:
-        if self._chunks is None:
-            return None, None
-        began = time.perf_counter()
+        left = self._left
         try:
-            chunk = await self._calls.pull(self._chunks, self._left())
-        except Trickled:
-            return None, self._trickled()
+            pull = anext(self._chunks)  # no default: with one, CPython 3.11 and 3.13.0 crash where it raises at once
+            if isinstance(pull, Coroutine):
+                try:
+                    waits_for = pull.send(None)
+                except StopIteration as end:
+                    chunk = end.value  # it was there: a small body comes with its headers
+                else:
+                    chunk, left = await self._calls.watch.timed(left, resumed(pull, waits_for))
+            else:
+                chunk, left = await self._calls.watch.timed(left, pull)
+        except StopAsyncIteration:
+            return None, None
         except BaseException as error:  # noqa: BLE001 (as above)
-            return None, error
-        self._arrived(chunk, began)
+            return None, self._broken_by(error)
+        self._arrived(chunk, left)
         return chunk, None

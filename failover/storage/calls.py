@@ -12,14 +12,14 @@ import inspect
 import threading
 import time
 import weakref
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, Protocol, TypeVar
 
 from azure.core.exceptions import StreamClosedError, StreamConsumedError
 
-from failover.breaker.guard import within
-from failover.storage.pace import Deadline, Trickled, slot
+from failover.storage.pace import timed
+from failover.storage.pace_aio import LoopWatch
 
 T = TypeVar("T")
 
@@ -48,11 +48,12 @@ class Calls(Protocol):
     async def hook(self, hook: Callable[..., Any], about: dict[str, Any]) -> None:
         """Call a caller's `retry_hook`."""
 
-    def read_by_pieces(self, http: Any) -> None:
-        """See to it that who reads a streamed body as one gets what its iterators give."""
+    @property
+    def read_by_pieces(self) -> Callable[[Any], None] | None:
+        """Sees to it that who reads a streamed body as one gets what its iterators give, where that is not so."""
 
     def iterate(self, chunks: Any) -> Any:
-        """An iterator for `pull`."""
+        """An iterator; of None: one that is at its end."""
 
     def turn(self) -> AbstractAsyncContextManager[None]:
         """Entered by one read of the policy at a time."""
@@ -65,41 +66,21 @@ class ThreadCalls:
         self._lock = threading.Lock()
 
     async def send(self, policy: Any, request: Any, seconds: float | None) -> Any:
-        with Deadline(seconds):
-            return policy.send(request)
+        return timed(seconds, policy.send, request)[0]
 
     async def sleep(self, seconds: float) -> None:
         time.sleep(seconds)
 
     async def load(self, http: Any, seconds: float | None) -> None:
-        with Deadline(seconds):
-            http.body()
+        timed(seconds, http.body)
 
     async def hook(self, hook: Callable[..., Any], about: dict[str, Any]) -> None:
         hook(**about)
 
-    def read_by_pieces(self, http: Any) -> None:
-        pass  # they all do
+    read_by_pieces = None  # they all do
 
     def iterate(self, chunks: Any) -> Any:
-        return iter(chunks)
-
-    def pull(self, chunks: Any, seconds: float | None) -> bytes | None:
-        """The next piece of a body, None at its end. No coroutine: it is called for each piece."""
-        if seconds is None:
-            return next(chunks, None)
-        # As `with Deadline(seconds)`, of which each piece of a body would be the dearest part.
-        own = slot()
-        try:
-            own.arm(seconds)
-            chunk: bytes | None = next(chunks, None)
-        except BaseException as error:
-            if own.disarm() and isinstance(error, Exception):
-                raise Trickled(seconds) from None
-            raise
-        if own.disarm():
-            raise Trickled(seconds)
-        return chunk
+        return iter(() if chunks is None else chunks)
 
     @asynccontextmanager
     async def turn(self) -> AsyncIterator[None]:
@@ -112,9 +93,19 @@ class LoopCalls:
 
     def __init__(self) -> None:
         self._lock = asyncio.Lock()
+        self._watch: LoopWatch | None = None
+
+    @property
+    def watch(self) -> LoopWatch:
+        """That of the running loop."""
+        loop = asyncio.get_running_loop()
+        watch = self._watch
+        if watch is None or watch.loop is not loop:
+            watch = self._watch = LoopWatch(loop)
+        return watch
 
     async def send(self, policy: Any, request: Any, seconds: float | None) -> Any:
-        return await _in_time(policy.send(request), seconds)
+        return (await self.watch.timed(seconds, policy.send(request)))[0]
 
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
@@ -123,7 +114,7 @@ class LoopCalls:
         # Responses of azure-core's first kind have the one, those of its second (`azure.core.rest`) both.
         load = getattr(http, "load_body", None) or http.read
         with contextlib.suppress(StreamClosedError, StreamConsumedError):  # it has been done, and there was nothing
-            await _in_time(load(), seconds)
+            await self.watch.timed(seconds, load())
 
     async def hook(self, hook: Callable[..., Any], about: dict[str, Any]) -> None:
         result = hook(**about)
@@ -133,7 +124,8 @@ class LoopCalls:
     def read_by_pieces(self, http: Any) -> None:
         # azure-core's response of aiohttp alone reads past its own iterators: so the SDK does up to 12.24, and to check
         # an MD5. What it keeps is the body as it came, which it decodes when it is asked for it.
-        if not hasattr(http, "_decompressed_content") or not hasattr(http, "iter_raw"):
+        own = vars(http)
+        if "_decompressed_content" not in own or not hasattr(http, "iter_raw"):
             return
         read, its = type(http).read, weakref.ref(http)  # no circle, for the collector to find
 
@@ -143,16 +135,10 @@ class LoopCalls:
                 http._content = b"".join([piece async for piece in http.iter_raw()])
             return await read(http) if http._content else b""
 
-        http.read = by_pieces
+        own["read"] = by_pieces
 
     def iterate(self, chunks: Any) -> Any:
-        return aiter(chunks)
-
-    async def pull(self, chunks: Any, seconds: float | None) -> bytes | None:
-        try:  # and no default: with one, CPython 3.11 and 3.13.0 crash where `__anext__` raises at once
-            return await _in_time(anext(chunks), seconds)
-        except StopAsyncIteration:
-            return None
+        return aiter(_nothing() if chunks is None else chunks)
 
     @asynccontextmanager
     async def turn(self) -> AsyncIterator[None]:
@@ -160,13 +146,6 @@ class LoopCalls:
             yield
 
 
-async def _in_time(work: Awaitable[T], seconds: float | None) -> T:
-    if seconds is None:
-        return await work
-    began = time.monotonic()
-    try:
-        return await within(work, seconds)
-    except TimeoutError:
-        if time.monotonic() - began < seconds:
-            raise  # of somebody else's, such as a credential
-        raise Trickled(seconds) from None
+async def _nothing() -> AsyncIterator[bytes]:
+    return
+    yield

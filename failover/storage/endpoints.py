@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
 from urllib.parse import parse_qsl, urlsplit
 
 PRIMARY: Final = "primary"
@@ -40,17 +40,37 @@ class Endpoints:
         return urlsplit(self.base(location) or "").netloc or "none"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen, which would double what it costs: each request makes one
 class Target:
     """What a request wants: `resource` (path below the endpoint, and query) and where the SDK wanted it from."""
 
     endpoints: Endpoints
     location: str
     resource: str
+    is_as_asked: bool = field(default=False, compare=False)
+    """The request's own URL is known to be the resource's at `location`."""
 
     def url(self, location: str) -> str:
         """The resource's URL at PRIMARY or SECONDARY; asked only where `endpoints.base` knows it."""
         return f"{self.endpoints.base(location)}{self.resource}"
+
+
+class Finder:
+    """`find_target` for the requests of one client, nearly all of which want the same account's primary."""
+
+    def __init__(self) -> None:
+        self._last: tuple[Mapping[str, str | None] | None, str, Endpoints] = (None, "?", Endpoints("", None))
+
+    def find(self, url: str, hosts: Mapping[str, str | None] | None, *, bound: str | None) -> Target:
+        """As `find_target`."""
+        told, primary, endpoints = self._last
+        # Of two slashes in a row one is left out.
+        if bound is None and hosts == told and url.startswith(primary) and not url.startswith("/", len(primary)):
+            return Target(endpoints, PRIMARY, url[len(primary) - 1 :], True)
+        known = _known_of(url, hosts)
+        if known.apart:
+            self._last = (None if hosts is None else dict(hosts), f"{known.endpoints.primary}/", known.endpoints)
+        return find_target(url, hosts, bound=bound)
 
 
 def find_target(url: str, hosts: Mapping[str, str | None] | None, *, bound: str | None) -> Target:
@@ -59,12 +79,9 @@ def find_target(url: str, hosts: Mapping[str, str | None] | None, *, bound: str 
     `hosts` are the SDK's, by location. `bound` is the location that the SDK was told to use, None where it was not:
     only a bound URL may carry the paths of two endpoints, one after the other.
     """
-    scheme, _, rest = url.partition("://")
-    address, mark, query = _without_scheme(rest).partition("?")
+    address, mark, query = _without_scheme(url.partition("://")[2]).partition("?")
     host = address.partition("/")[0]
-    told = hosts or {}
-    known = _known_by(scheme, host, told.get(PRIMARY) or "", told.get(SECONDARY) or "")
-    endpoints, primary, there, secondary, apart = known
+    endpoints, primary, there, secondary, apart = _known_of(url, hosts)
     if bound is None and apart and address.startswith(f"{primary}/"):
         # Nearly all requests.
         return Target(endpoints, PRIMARY, _one_slash(address[len(primary) :]) + mark + query)
@@ -84,12 +101,28 @@ def find_target(url: str, hosts: Mapping[str, str | None] | None, *, bound: str 
     return Target(endpoints, location, path + mark + query)
 
 
-@functools.lru_cache(maxsize=64)
-def _known_by(scheme: str, host: str, told_primary: str, told_secondary: str) -> tuple[Endpoints, str, str, str, bool]:
-    """The endpoints; the addresses of the primary, and of the secondary as told and as found; whether these are apart.
+class _Known(NamedTuple):
+    """An account: its endpoints, and the addresses of the primary, and of the secondary as told (`there`) and as found.
 
-    They are where none begins with another: what begins with the primary's is then the primary's.
+    apart: none of them begins with another. What begins with the primary's is then the primary's.
     """
+
+    endpoints: Endpoints
+    primary: str
+    there: str
+    secondary: str
+    apart: bool
+
+
+def _known_of(url: str, hosts: Mapping[str, str | None] | None) -> _Known:
+    scheme, _, rest = url.partition("://")
+    told = hosts or {}
+    host = _without_scheme(rest).partition("?")[0].partition("/")[0]
+    return _known_by(scheme, host, told.get(PRIMARY) or "", told.get(SECONDARY) or "")
+
+
+@functools.lru_cache(maxsize=64)
+def _known_by(scheme: str, host: str, told_primary: str, told_secondary: str) -> _Known:
     primary = _without_scheme(told_primary).rstrip("/") or host
     # A client that was made for the secondary's own URL knows no other endpoint.
     there = _without_scheme(told_secondary).rstrip("/")
@@ -98,7 +131,7 @@ def _known_by(scheme: str, host: str, told_primary: str, told_secondary: str) ->
     endpoints = Endpoints(f"{scheme}://{primary}", f"{scheme}://{secondary}" if secondary else None)
     others = [address for address in (there, secondary) if address]
     apart = bool(primary) and not any(_begins(other, primary) or _begins(primary, other) for other in others)
-    return endpoints, primary, there, secondary, apart
+    return _Known(endpoints, primary, there, secondary, apart)
 
 
 def _find_secondary(primary: str, told: str) -> str:
@@ -121,10 +154,12 @@ def changes_something(method: str, url: str, *, streamed: bool) -> bool:
     be called `messages` too: the SDK streams a blob's download and never a queue's answer, and what it asks about a
     container says so by `restype` or `comp`.
     """
-    if method not in ("GET", "HEAD"):
-        return True
+    if method != "GET":
+        return method != "HEAD"
+    if streamed:
+        return False
     parts = urlsplit(url)
-    if method == "HEAD" or streamed or not parts.path.endswith("/messages"):
+    if not parts.path.endswith("/messages"):
         return False
     query = dict(parse_qsl(parts.query))
     return not ("restype" in query or "comp" in query or query.get("peekonly", "").lower() == "true")

@@ -11,6 +11,7 @@ from azure.storage.blob import ExponentialRetry
 from failover.storage.body import ThreadBody
 from failover.storage.calls import ThreadCalls, finish
 from failover.storage.geo_policy import PRODUCTION, GeoPolicy, SigningErrors
+from failover.storage.pace import timed
 
 __all__ = ["PRODUCTION", "GeoFailover"]
 
@@ -60,7 +61,18 @@ class GeoFailover(GeoPolicy, HTTPPolicy[Any, Any]):
         read = self._begin(request)
         if read is None:
             return self._writes.send(request)  # type: ignore[no-any-return]  # the SDK's
-        return finish(read.run())
+        if not read.begins():
+            return finish(read.run())
+        came: PipelineResponse[Any, Any] | BaseException
+        try:
+            response = timed(read.limit, self._after.send, request)[0]
+        except BaseException as error:  # noqa: BLE001 (raised again, or the endpoint's)
+            came = error
+        else:
+            if read.accepts(response):
+                return response  # type: ignore[no-any-return]  # the next policy is typed Any by azure-core
+            came = response
+        return finish(read.go_on(came))
 
     def staleness(self) -> float:
         """Ask the secondary how old its Last Sync Time is, in seconds; inf where it has never synchronised.

@@ -29,6 +29,7 @@ class AsyncGeoFailover(GeoPolicy, AsyncHTTPPolicy[Any, Any]):
     _not_after = HTTPPolicy
     _body = LoopBody
     _make_calls = LoopCalls
+    _calls: LoopCalls
     _make_write_retry = _WriteRetry
 
     async def send(self, request: PipelineRequest[Any]) -> PipelineResponse[Any, Any]:
@@ -36,7 +37,18 @@ class AsyncGeoFailover(GeoPolicy, AsyncHTTPPolicy[Any, Any]):
         read = self._begin(request)
         if read is None:
             return await self._writes.send(request)  # type: ignore[no-any-return]  # the SDK's
-        return await read.run()
+        if not read.begins():
+            return await read.run()
+        came: PipelineResponse[Any, Any] | BaseException
+        try:
+            response, _ = await self._calls.watch.timed(read.limit, self._after.send(request))
+        except BaseException as error:  # noqa: BLE001 (raised again, or the endpoint's)
+            came = error
+        else:
+            if read.accepts(response):
+                return response  # type: ignore[no-any-return]  # the next policy is typed Any by azure-core
+            came = response
+        return await read.go_on(came)
 
     async def staleness(self) -> float:
         """Ask the secondary how old its Last Sync Time is, in seconds; inf where it has never synchronised.

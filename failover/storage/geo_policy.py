@@ -17,13 +17,14 @@ from azure.core.pipeline import PipelineContext, PipelineRequest
 
 from failover.breaker import BreakerEvent, CircuitBreaker, ConsecutiveFailures, Cooldown, Permit, Policy, Transition
 from failover.storage import last_sync
+from failover.storage.attempts import MOST_ATTEMPTS, Means
 from failover.storage.body import Body
 from failover.storage.calls import Calls
 from failover.storage.causes import describe_error
-from failover.storage.endpoints import PRIMARY, SECONDARY, Target, changes_something, find_target
+from failover.storage.endpoints import PRIMARY, SECONDARY, Finder, Target, changes_something
 from failover.storage.events import GeoEvent, Listener
-from failover.storage.pace import time_for_headers
-from failover.storage.read import MOST_ATTEMPTS, Means, Read
+from failover.storage.pace import Patience
+from failover.storage.read import Read
 
 _logger = logging.getLogger("failover.storage")
 _logger.addHandler(logging.NullHandler())
@@ -31,6 +32,11 @@ _logger.addHandler(logging.NullHandler())
 PRODUCTION: Final = Policy(trip=ConsecutiveFailures(5), recovery=Cooldown(30.0, factor=2.0, maximum=300.0, jitter=0.1))
 """The default for both circuits: open after 5 failures in a row, probe after 30 s, 60 s, ... 300 s."""
 
+# What the SDK's other policies and a caller tell a retry policy, and the transport would not take.
+_NOT_THE_TRANSPORTS: Final = frozenset(
+    ["retry_total", "retry_connect", "retry_read", "retry_status", "retry_to_secondary", "location_mode", "hosts"]
+)
+_BOTH: Final = (PRIMARY, SECONDARY)
 _LOOK_AGAIN: Final = 1.0  # seconds between two questions for the Last Sync Time at least
 
 
@@ -98,9 +104,11 @@ class GeoPolicy:
         self._attempts = primary_attempts or MOST_ATTEMPTS
         self._backoff = backoff
         self._attempt_timeout = attempt_timeout
+        self._patience = Patience(attempt_timeout, attempt_timeout)
         self._max_staleness = max_staleness
         self._clock = clock
         self._abandoned: deque[Permit] = deque()
+        self._finder = Finder()
         self._seen: _Seen | None = None
         self._synced_at = -math.inf  # by our clock: a lower bound of the Last Sync Time
         self._looked_at = -math.inf
@@ -137,29 +145,30 @@ class GeoPolicy:
         options, http = request.context.options, request.http_request
         # With `use_location` the SDK sets both of these.
         bound = options.get("location_mode") if options.get("retry_to_secondary") is False else None
-        target = find_target(http.url, options.get("hosts"), bound=bound)
+        target = self._finder.find(http.url, options.get("hosts"), bound=bound)
         self._seen = _Seen(request.context.transport, target.endpoints.secondary, http.url, http.headers)
         while self._abandoned:
             with contextlib.suppress(IndexError):  # another thread was quicker
                 self._abandoned.popleft().released()
-        streamed = bool(options.get("stream"))
-        if changes_something(http.method, http.url, streamed=streamed):
+        downloads = http.method == "GET" and bool(options.get("stream"))
+        if not downloads and changes_something(http.method, http.url, streamed=False):
             http.url = target.url(PRIMARY)
             options.update(location_mode=PRIMARY, retry_to_secondary=False)
             return None
 
         hook = options.pop("retry_hook", None)
-        for name in ("retry_total", "retry_connect", "retry_read", "retry_status", "retry_to_secondary"):
-            options.pop(name, None)
-        for name in ("location_mode", "hosts"):
-            options.pop(name, None)
-        # The old way to give both is a tuple, and then the transport takes no other.
-        if not isinstance(options.setdefault("connection_timeout", self._attempt_timeout), tuple):
-            options.setdefault("read_timeout", self._attempt_timeout)
+        for name in options.keys() & _NOT_THE_TRANSPORTS:
+            del options[name]
+        own = self._attempt_timeout
+        connect, silence = options.setdefault("connection_timeout", own), None
+        if not isinstance(connect, tuple):  # the old way to give both, and then the transport takes no other
+            silence = options.setdefault("read_timeout", own)
+        patience = self._patience if connect is silence is own else Patience(connect, silence)
         means = self._means or self._make_means()
         if hook is not None:
             means = replace(means, retry_hook=functools.partial(hook, request=http))
-        return Read(means, request, target, _order(target, bound=bound is not None, guarded=_is_guarded(http)))
+        order = _BOTH if bound is None and target.location is PRIMARY else _order(target, http, bound=bound is not None)
+        return Read(means, request, target, order, patience)
 
     def _make_means(self) -> Means:
         """Once, since all reads share it; raises `AzureError` before there is a client."""
@@ -173,6 +182,7 @@ class GeoPolicy:
             abandoned=self._abandoned,
             refuse_secondary=self._refuse_secondary,
             tell=self._tell,
+            heard=bool(self._listeners),
         )
         return self._means
 
@@ -186,7 +196,7 @@ class GeoPolicy:
         timeouts = {"connection_timeout": self._attempt_timeout, "read_timeout": self._attempt_timeout}
         asked = self._clock()
         question = PipelineRequest(request, PipelineContext(seen.transport, **timeouts))
-        response = await self._calls.send(self.next, question, time_for_headers(timeouts, whole=False))
+        response = await self._calls.send(self.next, question, self._patience.headers)
         answer = response.http_response
         age = last_sync.staleness(answer.status_code, answer.headers, answer.text())
         self._synced_at = max(self._synced_at, asked - age)
@@ -227,16 +237,16 @@ def _tell_one(listener: Listener, event: GeoEvent) -> None:
         _logger.exception("a listener of a GeoFailover raised")
 
 
-def _order(target: Target, *, bound: bool, guarded: bool) -> tuple[str, ...]:
+def _order(target: Target, request: Any, *, bound: bool) -> tuple[str, ...]:
     """Which endpoints a read may ask, the first one first.
 
     The SDK binds later ranges of a download and later pages of a listing to the endpoint of the first. An ETag
     guards a range's bytes, so the other may send it too; a page makes sense only to the endpoint that gave its
     marker, and a caller's own choice stands.
     """
-    if target.location == PRIMARY and not bound:
-        return (PRIMARY, SECONDARY)
-    if bound and guarded:
+    if not bound:
+        return _BOTH if target.location == PRIMARY else (SECONDARY,)
+    if _is_guarded(request):
         return (target.location, target.endpoints.other(target.location))
     return (target.location,)
 

@@ -14,9 +14,12 @@ import sys
 import threading
 import time
 import weakref
-from typing import Any, Final
+from collections.abc import Callable
+from typing import Any, Final, TypeVar
 
 from azure.core.exceptions import ServiceResponseTimeoutError
+
+T = TypeVar("T")
 
 SLOWEST: Final = 8192.0
 """Bytes per second (64 kbit/s) below which a body is given up."""
@@ -25,8 +28,10 @@ PIECE: Final = 256 * 1024
 PAGE: Final = 4 * 1024 * 1024
 """Bytes that an answer without a stream may have, such as a page of a listing."""
 
-_SHORTEST_NAP: Final = 0.05  # seconds between two looks at the calls under way
-_LONGEST_NAP: Final = 0.25
+SHORTEST_NAP: Final = 0.05
+"""Seconds between two looks at what is waited for at least, and after that at most."""
+LONGEST_NAP: Final = 0.25
+
 _IDLE: Final = 10.0  # seconds without any after which the thread that looks ends
 
 
@@ -38,18 +43,28 @@ class Trickled(ServiceResponseTimeoutError):  # noqa: N818 (it says what the ans
         self.seconds = seconds
 
 
-def time_for_headers(options: Any, *, whole: bool) -> float | None:
-    """Seconds for a connection and the headers, with these options of a request; `whole`: for all of the answer."""
-    silence = time_for_body(options, PAGE if whole else 0)
-    connect = options.get("connection_timeout")
-    # Twice: a host may have two addresses.
-    return None if silence is None or not isinstance(connect, (int, float)) else 2 * connect + silence
+class Patience:
+    """How long one request may take, by its time-outs, `connection_timeout` and `read_timeout`.
 
+    headers: seconds for a connection and the headers. whole: for all of an answer that is no stream. silence: for a
+    body, beside those for its size. Each is None where the caller has set no time-out, or in the old way.
+    """
 
-def time_for_body(options: Any, size: int) -> float | None:
-    """Seconds for `size` bytes; None where the caller has set no time-out, or in the old way."""
-    silence = options.get("read_timeout")
-    return 2 * silence + size / SLOWEST if isinstance(silence, (int, float)) else None
+    __slots__ = ("headers", "silence", "whole")
+
+    def __init__(self, connect: object, silence: object) -> None:
+        self.headers: float | None = None
+        self.whole: float | None = None
+        self.silence: float | None = None
+        if isinstance(silence, (int, float)):
+            self.silence = 2 * silence
+            if isinstance(connect, (int, float)):
+                self.headers = 2 * (connect + silence)  # twice: a host may have two addresses
+                self.whole = self.headers + PAGE / SLOWEST
+
+    def body(self, size: int) -> float | None:
+        """Seconds for a body of `size` bytes."""
+        return None if self.silence is None else self.silence + size / SLOWEST
 
 
 class Slot:
@@ -67,23 +82,15 @@ class Slot:
         self.expired = False
         self.ending = False
 
-    def arm(self, seconds: float) -> None:
-        """End what this thread waits for from now on after `seconds`."""
-        self.expired = False
-        self.until = time.monotonic() + seconds
-        if _watch.thread is None:
-            _watch.start()
-
-    def disarm(self) -> bool:
-        """It has come, or not; True where it was ended."""
-        self.until = math.inf
+    def was_ended(self) -> bool:
+        """Asked when `until` has been taken back: what the thread waited for was ended. Waits for an end under way."""
         if self.ending:
             with _watch.lock:
                 pass
         return self.expired
 
     def end(self) -> None:
-        """Shut down what the thread is reading from, if it is, and once; called while `disarm` cannot return."""
+        """Shut down what the thread is reading from, if it is, and once; called while `was_ended` cannot return."""
         frame = _frames().get(self.thread)
         while frame is not None:
             if frame.f_code in _READERS:
@@ -99,37 +106,44 @@ class Slot:
 
 
 def slot() -> Slot:
-    """This thread's."""
-    found: Slot | None = getattr(_watch.slots, "own", None)
-    if found is None:
-        found = _watch.slots.own = Slot()
-        with _watch.lock:
-            _watch.known.add(found)
-    return found
+    """One for this thread, which has none."""
+    own = _watch.slots.own = Slot()
+    with _watch.lock:
+        _watch.known.add(own)
+    return own
 
 
-class Deadline:
-    """`with Deadline(seconds):` ends calls in it that wait for a socket longer than that, and raises `Trickled`.
+def timed(seconds: float | None, call: Callable[..., T], *args: Any) -> tuple[T, float | None]:
+    """What `call(*args)` gives, and how many of the `seconds` are left; None: as long as it takes.
 
-    None: it does nothing. Neither http.client nor what is built on it bounds the time for a whole answer, nor lets
-    one know the socket of a request under way. The stack of the waiting thread does: a thread that looks on finds
-    there what is being read, and shuts it down. Looking up a name cannot be ended.
+    Where it waits for a socket longer than that it is ended, and this raises `Trickled`. Neither http.client nor what
+    is built on it bounds the time for a whole answer, nor lets one know the socket of a request under way. The stack of
+    the waiting thread does: a thread that looks on finds there what is being read, and shuts it down. Looking up a
+    name cannot be ended.
     """
-
-    __slots__ = ("_seconds", "_slot")
-
-    def __init__(self, seconds: float | None) -> None:
-        self._seconds = seconds
-
-    def __enter__(self) -> None:
-        if self._seconds is not None:
-            self._slot = slot()
-            self._slot.arm(self._seconds)
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: object) -> None:
-        # Also where all seems well: http.client takes headers that break off for whole ones.
-        if self._seconds is not None and self._slot.disarm() and (error is None or isinstance(error, Exception)):
-            raise Trickled(self._seconds) from None
+    if seconds is None:
+        return call(*args), None
+    own: Slot | None = None
+    try:
+        # Written out: each piece of a body comes this way, and each call in here would be a tenth of what it costs.
+        own = getattr(_watch.slots, "own", None) or slot()
+        own.expired = False
+        began = time.monotonic()
+        own.until = began + seconds
+        if _watch.thread is None:
+            _watch.start()
+        result = call(*args)
+        own.until = math.inf
+    except BaseException as error:
+        if own is not None:
+            own.until = math.inf
+            if own.was_ended() and isinstance(error, Exception):
+                raise Trickled(seconds) from None
+        raise
+    # Also where all seems well: http.client takes headers that break off for whole ones.
+    if (own.ending or own.expired) and own.was_ended():
+        raise Trickled(seconds)
+    return result, seconds - (time.monotonic() - began)
 
 
 _READERS: Final = frozenset({socket.SocketIO.readinto.__code__, ssl.SSLSocket.do_handshake.__code__})
@@ -166,7 +180,7 @@ class _Watch:
                     if self._end_late_ones(now) == math.inf:  # else one was set just before it could see that
                         return
                     self.thread = own
-            self._never.wait(min(_LONGEST_NAP, max(left, _SHORTEST_NAP)))  # not time.sleep, which a test may replace
+            self._never.wait(min(LONGEST_NAP, max(left, SHORTEST_NAP)))  # not time.sleep, which a test may replace
 
     def _end_late_ones(self, now: float) -> float:
         """Seconds until the next is late."""

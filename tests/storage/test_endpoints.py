@@ -12,10 +12,12 @@ from azure.storage.blob._shared.policies import StorageHosts
 from hypothesis import given
 from hypothesis import strategies as st
 
-from failover.storage.endpoints import PRIMARY, SECONDARY, Target, changes_something, find_target
+from failover.storage.endpoints import PRIMARY, SECONDARY, Finder, Target, changes_something, find_target
 
 PATH_STYLE = {PRIMARY: "127.0.0.1:10000/acct", SECONDARY: "127.0.0.1:10001/acct-secondary"}
 HOST_STYLE = {PRIMARY: "acct.blob.core.windows.net", SECONDARY: "acct-secondary.blob.core.windows.net"}
+
+FINDER = Finder()
 
 
 def mangled(url: str, hosts: dict[str, str], use_location: str | None = None) -> Target:
@@ -25,7 +27,10 @@ def mangled(url: str, hosts: dict[str, str], use_location: str | None = None) ->
     StorageHosts(hosts=hosts).on_request(request)  # type: ignore[no-untyped-call]  # the SDK's
     seen = request.context.options
     bound = seen["location_mode"] if seen.get("retry_to_secondary") is False else None
-    return find_target(request.http_request.url, seen["hosts"], bound=bound)
+    target = find_target(request.http_request.url, seen["hosts"], bound=bound)
+    for _ in range(2):  # the second time it is remembered, and others are not mixed up with it
+        assert FINDER.find(request.http_request.url, seen["hosts"], bound=bound) == target
+    return target
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from types import SimpleNamespace
 from typing import IO, Any
 
 import pytest
@@ -14,47 +15,54 @@ import pytest
 from failover.storage import pace
 from failover.storage.body import ThreadBody
 from failover.storage.calls import ThreadCalls
-from failover.storage.pace import PIECE, Deadline, Trickled, time_for_body, time_for_headers
+from failover.storage.pace import PIECE, Patience, Trickled, timed
 from tests.driving import wait_until
-
-OPTIONS = {"connection_timeout": 3.0, "read_timeout": 5.0}
 
 
 def test_the_time_for_an_answer() -> None:
-    assert time_for_headers(OPTIONS, whole=False) == 16
-    assert time_for_headers(OPTIONS, whole=True) == 16 + 512
-    assert time_for_body(OPTIONS, 0) == 10
-    assert time_for_body(OPTIONS, PIECE) == 10 + 32
+    patience = Patience(3.0, 5.0)
+
+    assert patience.headers == 16
+    assert patience.whole == 16 + 512
+    assert patience.body(0) == 10
+    assert patience.body(PIECE) == 10 + 32
 
 
-@pytest.mark.parametrize(
-    "options", [{}, {"connection_timeout": (1, 2)}, {"connection_timeout": 1, "read_timeout": None}]
-)
-def test_a_caller_who_sets_no_time_out_gets_none(options: dict[str, Any]) -> None:
-    assert time_for_headers(options, whole=False) is None
-    assert time_for_body(options, 1) is None
+@pytest.mark.parametrize(("connect", "silence"), [(None, None), ((1, 2), None), (1, None)])
+def test_a_caller_who_sets_no_time_out_gets_none(connect: object, silence: object) -> None:
+    patience = Patience(connect, silence)
+
+    assert (patience.headers, patience.whole, patience.body(1)) == (None, None, None)
 
 
 def test_a_body_has_time_by_its_size_and_its_readers_own_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
-    now, limits = [0.0], []
-    monkeypatch.setattr("failover.storage.body.time.perf_counter", lambda: now[0])
+    now = [0.0]
+    limits: list[float] = []
+    monkeypatch.setattr(pace, "time", SimpleNamespace(monotonic=lambda: now[0]))
 
-    class Calls(ThreadCalls):
-        def pull(self, chunks: Any, seconds: float | None) -> bytes | None:
-            assert seconds is not None
-            limits.append(round(seconds, 2))
-            now[0] += 1
-            return next(chunks, None)
+    def timed(seconds: float | None, call: Any, *args: Any) -> tuple[Any, float | None]:
+        assert seconds is not None
+        limits.append(round(seconds, 2))
+        return pace.timed(seconds, call, *args)
+
+    monkeypatch.setattr("failover.storage.body.timed", timed)
+
+    class Slow(list[bytes]):
+        def __iter__(self) -> Iterator[bytes]:
+            for piece in (*super().__iter__(), None):
+                now[0] += 1
+                if piece is not None:
+                    yield piece
 
     sizes = [PIECE, PIECE // 2, PIECE // 4, PIECE // 4, PIECE // 2]
+    source: Any = SimpleNamespace(ended=lambda: None)
     body = ThreadBody(
-        Calls(),
-        [bytes(size) for size in sizes],
+        ThreadCalls(),
+        source,
+        Slow(bytes(size) for size in sizes),
         length=sum(sizes),
-        seconds=lambda size: 10 + size / PIECE * 32,
-        resume=lambda *_: None,  # type: ignore[arg-type]  # nothing breaks
-        ended=lambda: None,
-        given_up=lambda: None,
+        silence=10,
+        reopen=lambda _: None,  # nothing breaks
     )
     for _ in body:
         now[0] += 1000
@@ -88,10 +96,12 @@ def dripping(first: bytes = b"") -> Iterator[socket.socket]:
 
 
 def read_a_line(lines: IO[bytes], then: BaseException | None = None) -> None:
-    with Deadline(0.2):
+    def read() -> None:
         lines.readline()
         if then is not None:
             raise then
+
+    timed(0.2, read)
 
 
 def test_a_line_that_never_ends() -> None:
@@ -103,16 +113,17 @@ def test_a_handshake_that_never_ends() -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
-    with dripping(b"\x16\x03\x03\x3f\xff\x02\x00\x3f\xf0") as near, pytest.raises(Trickled), Deadline(0.2):
-        context.wrap_socket(near)
+    with dripping(b"\x16\x03\x03\x3f\xff\x02\x00\x3f\xf0") as near, pytest.raises(Trickled):
+        timed(0.2, context.wrap_socket, near)
 
 
 def test_what_ends_in_time_is_left_alone() -> None:
     with dripping() as near, near.makefile("rb") as lines:
-        with Deadline(60):
-            assert lines.read(2) == b"\0\0"
-        with Deadline(None):
-            assert lines.read(1) == b"\0"
+        two, left = timed(60, lines.read, 2)
+        assert two == b"\0\0"
+        assert left is not None
+        assert 0 < left < 60
+        assert timed(None, lines.read, 1) == (b"\0", None)
 
 
 def test_nothing_is_put_in_the_place_of_an_interrupt() -> None:
@@ -122,8 +133,8 @@ def test_nothing_is_put_in_the_place_of_an_interrupt() -> None:
 
 def test_the_thread_that_looks_on_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pace, "_IDLE", 0.1)
-    with Deadline(60):
-        assert [each for each in threading.enumerate() if each.name == "failover deadlines"]
+    names, _ = timed(60, lambda: [each.name for each in threading.enumerate()])
+    assert "failover deadlines" in names
     wait_until(lambda: "failover deadlines" not in {each.name for each in threading.enumerate()}, "its end")
     with dripping() as near, near.makefile("rb") as lines, pytest.raises(Trickled):
         read_a_line(lines)
