@@ -136,6 +136,10 @@ class Body(ABC):
         self._piece = max(PIECE, getattr(chunks, "block_size", 0))
         self._chunks = calls.iterate(chunks)
         self._begin_piece()
+        try:  # noqa: SIM105 (a `with` would cost more than this saves: what the SDK asks for again and again)
+            self.response, self.content_length = chunks.response, chunks.content_length
+        except AttributeError:
+            pass
 
     def __len__(self) -> int:
         return len(self._original)

@@ -46,7 +46,7 @@ class Target:
 
     endpoints: Endpoints
     location: str
-    resource: str
+    resource: str = field(repr=False)  # it may hold a SAS
     is_as_asked: bool = field(default=False, compare=False)
     """The request's own URL is known to be the resource's at `location`."""
 

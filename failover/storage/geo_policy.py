@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Final
 
 from azure.core.exceptions import AzureError
 from azure.core.pipeline import PipelineContext, PipelineRequest
+from azure.core.rest import HttpRequest
 
 from failover.breaker import BreakerEvent, CircuitBreaker, ConsecutiveFailures, Cooldown, Permit, Policy, Transition
 from failover.storage import last_sync
@@ -38,21 +39,6 @@ _NOT_THE_TRANSPORTS: Final = frozenset(
 )
 _BOTH: Final = (PRIMARY, SECONDARY)
 _LOOK_AGAIN: Final = 1.0  # seconds between two questions for the Last Sync Time at least
-
-
-class _Seen:
-    """Of a request that went by, what a request of our own needs: not its body, which may be large.
-
-    No dataclass: its repr would show the URL, which may hold a SAS.
-    """
-
-    __slots__ = ("headers", "secondary", "transport", "url")
-
-    def __init__(self, transport: Any, secondary: str | None, url: str, headers: Any) -> None:
-        self.transport = transport
-        self.secondary = secondary
-        self.url = url
-        self.headers = headers
 
 
 class GeoPolicy:
@@ -109,7 +95,7 @@ class GeoPolicy:
         self._clock = clock
         self._abandoned: deque[Permit] = deque()
         self._finder = Finder()
-        self._seen: _Seen | None = None
+        self._seen: tuple[PipelineRequest[Any], Target] | None = None  # what a request of our own is made like
         self._synced_at = -math.inf  # by our clock: a lower bound of the Last Sync Time
         self._looked_at = -math.inf
         self._calls = self._make_calls()
@@ -146,16 +132,17 @@ class GeoPolicy:
         # With `use_location` the SDK sets both of these.
         bound = options.get("location_mode") if options.get("retry_to_secondary") is False else None
         target = self._finder.find(http.url, options.get("hosts"), bound=bound)
-        self._seen = _Seen(request.context.transport, target.endpoints.secondary, http.url, http.headers)
         while self._abandoned:
             with contextlib.suppress(IndexError):  # another thread was quicker
                 self._abandoned.popleft().released()
         downloads = http.method == "GET" and bool(options.get("stream"))
         if not downloads and changes_something(http.method, http.url, streamed=False):
+            self._seen = _without_body(request), target
             http.url = target.url(PRIMARY)
             options.update(location_mode=PRIMARY, retry_to_secondary=False)
             return None
 
+        self._seen = request, target
         hook = options.pop("retry_hook", None)
         for name in options.keys() & _NOT_THE_TRANSPORTS:
             del options[name]
@@ -189,13 +176,14 @@ class GeoPolicy:
     # --- Last Sync Time ---------------------------------------------------------------------------------------
 
     async def _ask_staleness(self) -> float:
-        seen = self._seen
-        if seen is None or seen.secondary is None:
+        seen, target = self._seen or (None, None)
+        if seen is None or target is None or target.endpoints.secondary is None:
             raise AzureError("No secondary endpoint is known yet.")
-        request = last_sync.stats_request(seen.secondary, like=seen.url, version=seen.headers.get("x-ms-version"))
+        like, version = seen.http_request.url, seen.http_request.headers.get("x-ms-version")
+        request = last_sync.stats_request(target.endpoints.secondary, like=like, version=version)
         timeouts = {"connection_timeout": self._attempt_timeout, "read_timeout": self._attempt_timeout}
         asked = self._clock()
-        question = PipelineRequest(request, PipelineContext(seen.transport, **timeouts))
+        question = PipelineRequest(request, PipelineContext(seen.context.transport, **timeouts))
         response = await self._calls.send(self.next, question, self._patience.headers)
         answer = response.http_response
         age = last_sync.staleness(answer.status_code, answer.headers, answer.text())
@@ -228,6 +216,13 @@ class GeoPolicy:
     def _tell(self, event: GeoEvent) -> None:
         for listener in self._listeners:
             _tell_one(listener, event)
+
+
+def _without_body(request: PipelineRequest[Any]) -> PipelineRequest[Any]:
+    """Like it, and without its body, which may be large."""
+    http = request.http_request
+    bare = HttpRequest(http.method, http.url, headers=dict(http.headers))
+    return PipelineRequest(bare, PipelineContext(request.context.transport))
 
 
 def _tell_one(listener: Listener, event: GeoEvent) -> None:

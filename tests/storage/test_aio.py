@@ -218,9 +218,10 @@ def test_a_loop_that_ends_with_a_body_open_gives_the_probes_place_back(
     gc.collect()
 
     # The policy's next request, whatever becomes of it, gives it back.
-    seen = policy._seen
-    assert seen is not None
-    request = PipelineRequest(HttpRequest("PUT", seen.url), PipelineContext(seen.transport, retry_total=0))
+    assert policy._seen is not None
+    seen, _ = policy._seen
+    context = PipelineContext(seen.context.transport, retry_total=0)
+    request = PipelineRequest(HttpRequest("PUT", seen.http_request.url), context)
     with pytest.raises(ValueError, match="closed"):  # the transport
         asyncio.run(policy.send(request))
     policy.primary.admit().released()

@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 from azure.core.exceptions import HttpResponseError
-from azure.core.pipeline.transport import RequestsTransport
 from azure.storage.blob import ContentSettings
 
 from failover.breaker import ConsecutiveFailures, Policy, State
@@ -61,34 +60,6 @@ def spans(account: StandIn, change: Callable[[Exchange], object], **where: Any) 
 
     account.interfere = interfere
     return seen
-
-
-class Placing(RequestsTransport):  # type: ignore[misc]  # its module has no types
-    """A transport that puts a function of its own in the place of its responses' method."""
-
-    opened = 0
-
-    def send(self, request: Any, **kwargs: Any) -> Any:
-        response: Any = super().send(request, **kwargs)
-        whole = response.stream_download
-
-        def counted(*args: Any, **options: Any) -> Any:
-            self.opened += 1
-            return whole(*args, **options)
-
-        response.stream_download = counted
-        return response
-
-
-def test_a_transport_with_an_opener_of_its_own(standin: StandIn, policy: GeoFailover) -> None:
-    store(standin, CONTENT)
-    seen = spans(standin, cut(600 * KIB), times=1)
-    transport = Placing(use_env_settings=False, connection_data_block_size=BLOCK)
-
-    assert blob_of(standin, policy, transport=transport).download_blob().readall() == CONTENT
-
-    assert seen == [f"P bytes=0-{32 * MIB - 1}", f"S bytes={2 * BLOCK}-{MIB - 1}"]
-    assert transport.opened == 2
 
 
 @pytest.mark.parametrize(
