@@ -34,13 +34,15 @@ def headers_of(http: Any) -> Mapping[str, str]:
 
     Each look into azure-core's own takes a microsecond or more.
     """
-    headers = http.headers
+    own = vars(http)
+    # azure-core's second kind of response hides it behind an underscore, and takes long to find it by its other name.
+    inner = own.get("_internal_response") or own.get("internal_response")
+    headers = getattr(inner, "headers", None) or http.headers
     items = getattr(headers, "lower_items", None)
     if items is not None:
         return dict(items())
-    plain = getattr(http.internal_response, "headers", None)
-    if hasattr(plain, "getall"):
-        return cast("Mapping[str, str]", plain)  # aiohttp's, which find a name of any case
+    if hasattr(headers, "getall"):
+        return cast("Mapping[str, str]", headers)  # aiohttp's, which find a name of any case
     return {name.lower(): value for name, value in headers.items()}
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import inspect
 import threading
 import time
@@ -125,17 +126,8 @@ class LoopCalls:
         # azure-core's response of aiohttp alone reads past its own iterators: so the SDK does up to 12.24, and to check
         # an MD5. What it keeps is the body as it came, which it decodes when it is asked for it.
         own = vars(http)
-        if "_decompressed_content" not in own or not hasattr(http, "iter_raw"):
-            return
-        read, its = type(http).read, weakref.ref(http)  # no circle, for the collector to find
-
-        async def by_pieces() -> bytes:
-            http: Any = its()
-            if http._content is None:
-                http._content = b"".join([piece async for piece in http.iter_raw()])
-            return await read(http) if http._content else b""
-
-        own["read"] = by_pieces
+        if "_decompressed_content" in own and hasattr(http, "iter_raw"):
+            own["read"] = functools.partial(_read_by_pieces, weakref.ref(http))  # no circle, for the collector to find
 
     def iterate(self, chunks: Any) -> Any:
         return aiter(_nothing() if chunks is None else chunks)
@@ -144,6 +136,14 @@ class LoopCalls:
     async def turn(self) -> AsyncIterator[None]:
         async with self._lock:
             yield
+
+
+async def _read_by_pieces(its: Callable[[], Any]) -> bytes:
+    http = its()
+    if http._content is None:
+        http._content = b"".join([piece async for piece in http.iter_raw()])
+    whole: bytes = await type(http).read(http) if http._content else b""
+    return whole
 
 
 async def _nothing() -> AsyncIterator[bytes]:
