@@ -29,7 +29,9 @@ def mangled(url: str, hosts: dict[str, str], use_location: str | None = None) ->
     bound = seen["location_mode"] if seen.get("retry_to_secondary") is False else None
     target = find_target(request.http_request.url, seen["hosts"], bound=bound)
     for _ in range(2):  # the second time it is remembered, and others are not mixed up with it
-        assert FINDER.find(request.http_request.url, seen["hosts"], bound=bound) == target
+        found = FINDER.find(request.http_request.url, seen["hosts"], bound=bound)
+        assert found == target
+        assert not found.is_as_asked or found.url(found.location) == request.http_request.url
     return target
 
 
