@@ -73,6 +73,10 @@ def _version(wanted: bool) -> None:
         raise typer.Exit
 
 
+MOST: Final = 1_000_000
+"""Of what a circuit counts: far more than a run reads, and a number that a machine can count to."""
+
+
 def _option(metavar: str | None, text: str, **more: Any) -> Any:
     return typer.Option(metavar=metavar, help=text, **more)
 
@@ -86,9 +90,9 @@ def main(
         float | None,
         _option("N", "Reads per second at most; 0: no limit.", callback=from_zero, show_default="25 live, 0 plain"),
     ] = None,
-    retry_threshold: Annotated[int, _option("N", "Failures in a row that open the circuit.", min=1)] = 5,
+    retry_threshold: Annotated[int, _option("N", "Failures in a row that open the circuit.", min=1, max=MOST)] = 5,
     secondary_threshold: Annotated[
-        int, _option("N", "Reads that go straight to the secondary before the primary is probed.", min=1)
+        int, _option("N", "Reads that go straight to the secondary before the primary is probed.", min=1, max=MOST)
     ] = 20,
     cooldown: Annotated[
         float | None, _option("SECONDS", "Probe the primary after a time instead.", callback=positive)

@@ -309,6 +309,8 @@ _NUMBERED: Final = (
 @given(options=st.dictionaries(st.sampled_from(_NUMBERED), broken(*NUMBERS, "1:2", most=1), min_size=1, max_size=3))
 @example(options={"--timeout": "5e-324"})
 @example(options={"--cooldown": "5e-324"})
+@example(options={"--retry-threshold": "9" * 400, "--secondary-threshold": "9" * 400})
+@example(options={"--secondary-threshold": "9" * 400})
 def test_numbers(main: Callable[..., int], options: dict[str, str]) -> None:
     main([f"{name}={given_to_a_process(value)}" for name, value in options.items()], {})
 
