@@ -159,7 +159,7 @@ class Attempts:
         status = self._status = http.status_code
         headers = self._headers = headers_of(http)
         # The SDK reads these bodies as one, before it looks at the digest or raises: a break must show here.
-        self._digest = "content-md5" in headers and checks_md5(context, headers)
+        self._digest = checks_md5(context, headers)
         self._unread = self._reads and (self._digest or (self._streamed and status not in BODY_STATUSES))
         # What goes on where a body broke off is judged by `resume`.
         return refusal(request, context, http, headers, whole=self._streamed and not self._resumptions)
@@ -196,7 +196,7 @@ class Attempts:
 
     def _take(self, response: PipelineResponse[Any, Any], location: str) -> None:
         self._location = location
-        if self._status >= 300 and is_redirect(self._status, self._headers):
+        if is_redirect(self._status, self._headers):
             self._release()  # no answer yet: where it leads to will tell
         vars(response.http_response)["location_mode"] = location
 

@@ -155,8 +155,7 @@ class Body(ABC):
                 if not chunk:
                     chunk, broken = await self._pull()
                     continue
-            if chunk is not None and (self._length is None or self._delivered + len(chunk) <= self._length):
-                self._delivered += len(chunk)
+            if chunk is not None and self._delivers(chunk):
                 return chunk
             # A body that ends with its connection looks whole to the transport.
             if chunk is None and broken is None and (self._length is None or self._delivered >= self._length):
@@ -168,6 +167,14 @@ class Body(ABC):
             self._chunks = self._calls.iterate(chunks)
             self._begin_piece()
             chunk, broken = await self._pull()
+
+    def _delivers(self, chunk: bytes) -> bool:
+        """Whether it goes to the reader as it is, and is counted: nothing of it is left out, or beyond the end."""
+        delivered = self._delivered + len(chunk)
+        if self._skip or (self._length is not None and delivered > self._length):
+            return False
+        self._delivered = delivered
+        return True
 
     @abstractmethod
     async def _pull(self) -> Pulled:
@@ -206,33 +213,22 @@ class ThreadBody(Body):
         return self
 
     def __next__(self) -> bytes:
-        # Written out for nearly all pieces: with `_next` each would cost a third of what a healthy read pays for its
-        # circuit.
-        chunk: bytes | None = None
-        broken: BaseException | None = None
-        try:
-            chunk, left = timed(self._left, next, self._chunks, None)
-        except BaseException as error:  # noqa: BLE001 (`resume` knows which are the endpoint's, and raises the rest)
-            broken = self._broken_by(error)
-        else:
-            if chunk is not None:
-                self._arrived(chunk, left)
-                delivered = self._delivered + len(chunk)
-                if not self._skip and (self._length is None or delivered <= self._length):
-                    self._delivered = delivered
-                    return chunk
-            elif self._delivered == self._length:
-                self._source.ended()
-                raise StopIteration
+        chunk, broken = self._pull_now()
+        # Nearly all pieces: two coroutines for each would be a third of what a healthy read pays for its circuit.
+        if chunk is not None and self._delivers(chunk):
+            return chunk
         chunk = finish(self._next(chunk, broken))
         if chunk is None:
             raise StopIteration
         return chunk
 
     async def _pull(self) -> Pulled:
+        return self._pull_now()
+
+    def _pull_now(self) -> Pulled:
         try:
             chunk, left = timed(self._left, next, self._chunks, None)
-        except BaseException as error:  # noqa: BLE001 (as above)
+        except BaseException as error:  # noqa: BLE001 (`resume` knows which are the endpoint's, and raises the rest)
             return None, self._broken_by(error)
         self._arrived(chunk, left)
         return chunk, None
@@ -248,11 +244,8 @@ class LoopBody(Body):
 
     async def __anext__(self) -> bytes:
         chunk, broken = await self._pull()
-        if chunk is not None:
-            delivered = self._delivered + len(chunk)
-            if not self._skip and (self._length is None or delivered <= self._length):
-                self._delivered = delivered
-                return chunk
+        if chunk is not None and self._delivers(chunk):
+            return chunk
         chunk = await self._next(chunk, broken)
         if chunk is None:
             raise StopAsyncIteration
