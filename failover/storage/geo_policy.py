@@ -135,8 +135,7 @@ class GeoPolicy:
         while self._abandoned:
             with contextlib.suppress(IndexError):  # another thread was quicker
                 self._abandoned.popleft().released()
-        downloads = http.method == "GET" and bool(options.get("stream"))
-        if not downloads and changes_something(http.method, http.url, streamed=False):
+        if changes_something(http.method, http.url, streamed=bool(options.get("stream"))):
             self._seen = _without_body(request), target
             http.url = target.url(PRIMARY)
             options.update(location_mode=PRIMARY, retry_to_secondary=False)
@@ -154,8 +153,7 @@ class GeoPolicy:
         means = self._means or self._make_means()
         if hook is not None:
             means = replace(means, retry_hook=functools.partial(hook, request=http))
-        order = _BOTH if bound is None and target.location is PRIMARY else _order(target, http, bound=bound is not None)
-        return Read(means, request, target, order, patience)
+        return Read(means, request, target, _order(target, http, bound=bound is not None), patience)
 
     def _make_means(self) -> Means:
         """Once, since all reads share it; raises `AzureError` before there is a client."""
@@ -176,11 +174,11 @@ class GeoPolicy:
     # --- Last Sync Time ---------------------------------------------------------------------------------------
 
     async def _ask_staleness(self) -> float:
-        seen, target = self._seen or (None, None)
-        if seen is None or target is None or target.endpoints.secondary is None:
+        if self._seen is None or (secondary := self._seen[1].endpoints.secondary) is None:
             raise AzureError("No secondary endpoint is known yet.")
+        seen, _ = self._seen
         like, version = seen.http_request.url, seen.http_request.headers.get("x-ms-version")
-        request = last_sync.stats_request(target.endpoints.secondary, like=like, version=version)
+        request = last_sync.stats_request(secondary, like=like, version=version)
         timeouts = {"connection_timeout": self._attempt_timeout, "read_timeout": self._attempt_timeout}
         asked = self._clock()
         question = PipelineRequest(request, PipelineContext(seen.context.transport, **timeouts))
