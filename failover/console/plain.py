@@ -30,6 +30,7 @@ class PlainLines:
         self._narrator = Narrator()
         self._settings: ev.Started | None = None
         self._fault_on = False
+        self._opened_by_fault = False
         self._state = ev.CLOSED
 
     def __call__(self, event: ev.Event) -> None:
@@ -48,6 +49,8 @@ class PlainLines:
             case ev.FaultSwitched():
                 self._fault_on = event.on
             case ev.Transitioned():
+                if event.circuit == ev.PRIMARY and event.new == ev.OPEN:
+                    self._opened_by_fault = self._fault_on
                 text = f"{event.circuit} {event.old} -> {event.new}: {text}"
             case ev.Paused():
                 text = f"{text} {self._what_now(event)}"
@@ -61,6 +64,7 @@ class PlainLines:
         told = advice(
             fault=self._settings.fault,
             fault_on=self._fault_on,
+            opened_by_fault=self._opened_by_fault,
             state=self._state,
             proxy=self._settings.proxy is not None,
         )

@@ -21,7 +21,13 @@ def _advice(scene: Scene) -> list[str]:
     if not view.paused.asked:
         proxy = view.settings is not None and view.settings.proxy is not None
         fault = words.clean(view.fault, 20)
-        told = words.advice(fault=fault, fault_on=view.fault_on, state=view.state, proxy=proxy)
+        told = words.advice(
+            fault=fault,
+            fault_on=view.fault_on,
+            opened_by_fault=view.opened_by_fault,
+            state=view.state,
+            proxy=proxy,
+        )
     if scene.width < NARROW:
         return [line for each in (*told, words.KEYS_WHILE_PAUSED) for line in fold(each, scene.width - 1)]
     width = min(scene.width, WIDE) - 2 * MARGIN - 4

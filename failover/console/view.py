@@ -74,6 +74,7 @@ class View:
 
     fault: str = "503"
     fault_on: bool = False
+    opened_by_fault: bool = False
     paused: ev.Paused | None = None
     finished: ev.Finished | None = None
     cleaned_up: ev.CleanedUp | None = None
@@ -216,6 +217,7 @@ class View:
         self.reads_left = self._probe_at = self._cooldown = None
         if event.new == ev.OPEN:
             self.opened += event.old == ev.CLOSED
+            self.opened_by_fault = self.fault_on
             if self.settings:
                 self.reads_left = self.settings.secondary_threshold
                 self._cooldown = self.settings.cooldown

@@ -82,10 +82,10 @@ def seconds(value: float) -> str:
     return f"{value / 3600:.0f} h" if value < 172800 else f"{value / 86400:.0f} days"
 
 
-def advice(*, fault: str, fault_on: bool, state: str, proxy: bool) -> tuple[str, ...]:
+def advice(*, fault: str, fault_on: bool, opened_by_fault: bool, state: str, proxy: bool) -> tuple[str, ...]:
     """What to do at the end of a round, one sentence a line.
 
-    `fault` is the kind that f switches, `state` that of the primary's circuit. An open circuit with our own
+    `fault` is the kind that f switches, `state` that of the primary's circuit. A circuit that opened with our own
     fault off means that somebody else fails the primary: the rule in Fiddler, or a real outage.
     """
     rule = f"Rules > {FIDDLER_RULE}"
@@ -100,6 +100,11 @@ def advice(*, fault: str, fault_on: bool, state: str, proxy: bool) -> tuple[str,
         return (
             f"Press f to switch fault {fault} off: the primary answers again,",
             "and the next probe closes the circuit.",
+        )
+    if opened_by_fault:
+        return (
+            f"Fault {fault} is off again: the primary answers.",
+            "Resume, and watch the next probe close the circuit.",
         )
     then = "The next probe that the primary answers closes the circuit."
     if proxy:

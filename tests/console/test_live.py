@@ -17,7 +17,7 @@ from rich.console import Console
 from failover import events as ev
 from failover.console.live import LiveScreen, render
 from failover.console.view import View
-from tests.console.story import ACCOUNT, STAGES, aside, read, started, view_of, whole
+from tests.console.story import ACCOUNT, STAGES, aside, read, started, trip, view_of, whole
 
 SIZES = [(80, 24), (120, 40), (20, 5), (60, 15), (1, 1), (2, 3), (40, 10), (79, 50), (300, 5), (300, 100)]
 
@@ -146,6 +146,24 @@ def test_paused_at_the_end_of_a_round_it_says_what_to_do() -> None:
     asked = _plain("paused, asked")
     assert "Any key resumes" in asked
     assert "Fiddler" not in asked
+
+
+def test_a_fault_that_was_ours_is_not_blamed_on_fiddler_when_it_is_off() -> None:
+    def screen(*, ours: bool) -> str:
+        view = View()
+        view.apply(started())
+        view.apply(ev.FaultSwitched(t=0.5, kind="503", on=ours))
+        for event in trip(1):
+            view.apply(event)
+        view.apply(ev.Paused(t=9.0, n=1))
+        view.apply(ev.FaultSwitched(t=9.5, kind="503", on=not ours))
+        view.apply(ev.FaultSwitched(t=9.6, kind="503", on=False))
+        return render(view, 80, 24).plain
+
+    assert "Fault 503 is off again: the primary answers." in screen(ours=True)
+    assert "Resume, and watch the next probe close the circuit." in screen(ours=True)
+    assert "Fiddler" not in screen(ours=True)
+    assert "The primary fails, and not by our fault" in screen(ours=False)
 
 
 def test_behind_a_proxy_fiddler_comes_first() -> None:

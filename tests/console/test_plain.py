@@ -62,6 +62,16 @@ def test_a_pause_says_what_to_do() -> None:
     assert "Any key resumes" in line
 
 
+@pytest.mark.parametrize("proxy", [None, "http://127.0.0.1:8888"])
+def test_a_pause_after_our_own_fault_is_off_says_that_the_probe_closes_the_circuit(proxy: str | None) -> None:
+    on, off = (ev.FaultSwitched(t=1.0, kind="503", on=each) for each in (True, False))
+    (*_, line) = _lines(started(proxy=proxy), on, *trip(1), off, ev.Paused(t=9.0, n=1))
+    assert "Fault 503 is off again: the primary answers. Resume, and watch the next probe close the circuit." in line
+    assert "Fiddler" not in line
+    (*_, line) = _lines(started(proxy=proxy), on, off, *trip(1), ev.Paused(t=9.0, n=1))
+    assert "Fiddler" in line
+
+
 def test_text_from_outside_stays_on_its_line() -> None:
     (line,) = _lines(aside(1, 3, endpoint=None, ok=False, error="one\ntwo\x1b[2J\r   2  primary  closed"))
     assert line.endswith("failed: one two\\x1b[2J 2 primary closed")

@@ -199,8 +199,8 @@ def test_durations(value: float, told: str) -> None:
 @pytest.mark.parametrize("fault_on", [False, True])
 @pytest.mark.parametrize("state", ["closed", "open", "half-open"])
 def test_advice_names_the_way_that_fits(state: str, fault_on: bool) -> None:
-    alone = advice(fault="503", fault_on=fault_on, state=state, proxy=False)
-    behind = advice(fault="503", fault_on=fault_on, state=state, proxy=True)
+    alone = advice(fault="503", fault_on=fault_on, opened_by_fault=False, state=state, proxy=False)
+    behind = advice(fault="503", fault_on=fault_on, opened_by_fault=False, state=state, proxy=True)
     if fault_on:
         assert alone == behind
         assert FIDDLER_RULE not in " ".join(alone)
