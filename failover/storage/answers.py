@@ -16,6 +16,7 @@ from typing import Any, Final, cast
 from urllib.parse import urljoin
 
 from failover.breaker.failures import FAILURE_STATUSES
+from failover.storage.at_once import inner_of
 from failover.storage.body import range_of
 from failover.storage.causes import describe_status
 from failover.storage.pace import PAGE
@@ -34,10 +35,7 @@ def headers_of(http: Any) -> Mapping[str, str]:
 
     Each look into azure-core's own takes a microsecond or more.
     """
-    own = vars(http)
-    # azure-core's second kind of response hides it behind an underscore, and takes long to find it by its other name.
-    inner = own.get("_internal_response") or own.get("internal_response")
-    headers = getattr(inner, "headers", None) or http.headers
+    headers = getattr(inner_of(http), "headers", None) or http.headers
     items = getattr(headers, "lower_items", None)
     if items is not None:
         return dict(items())

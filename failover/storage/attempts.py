@@ -69,6 +69,7 @@ class Attempts:
     _flaw: str | None
     _digest: bool
     _unread: bool
+    _is_there: bool
 
     def __init__(
         self,
@@ -148,12 +149,12 @@ class Attempts:
         except BaseException as error:  # noqa: BLE001 (raised again, or the endpoint's)
             lost = error
         else:
-            self._flaw = self._examine(response)
+            self._flaw = self._examine(response, location)
             return await self._conclude(response, location)
         return await self._lose(location, lost)
 
-    def _examine(self, response: PipelineResponse[Any, Any]) -> str | None:
-        """Why the answer counts as none, where its head tells; whether its body must be read to tell."""
+    def _examine(self, response: PipelineResponse[Any, Any], location: str) -> str | None:
+        """Why the answer counts as none, where that can be told by now; and whether its body must be read to tell."""
         self._latency = time.perf_counter() - self._asked
         request, context, http = self._request.http_request, self._request.context, response.http_response
         status = self._status = http.status_code
@@ -162,7 +163,17 @@ class Attempts:
         self._digest = checks_md5(context, headers)
         self._unread = self._reads and (self._digest or (self._streamed and status not in BODY_STATUSES))
         # What goes on where a body broke off is judged by `resume`.
-        return refusal(request, context, http, headers, whole=self._streamed and not self._resumptions)
+        flaw = refusal(request, context, http, headers, whole=self._streamed and not self._resumptions)
+        self._is_there = False
+        if flaw is None and self._streamed and not self._unread:
+            try:
+                self._is_there = self._means.calls.is_there(http, headers, self._patience)
+            except AzureError as error:
+                flaw = self._blame(location, error)
+            except BaseException:
+                self._release()
+                raise
+        return flaw
 
     async def _conclude(self, response: PipelineResponse[Any, Any], location: str) -> PipelineResponse[Any, Any] | None:
         """What an attempt comes to that was answered: the answer, or None."""

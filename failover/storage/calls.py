@@ -13,13 +13,14 @@ import inspect
 import threading
 import time
 import weakref
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, Protocol, TypeVar
 
 from azure.core.exceptions import StreamClosedError, StreamConsumedError
 
-from failover.storage.pace import timed
+from failover.storage.at_once import has_arrived, is_aiohttps, read_at_once
+from failover.storage.pace import Patience, timed
 from failover.storage.pace_aio import LoopWatch
 
 T = TypeVar("T")
@@ -50,6 +51,10 @@ class Calls(Protocol):
         """Call a caller's `retry_hook`."""
 
     @property
+    def is_there(self) -> Callable[[Any, Mapping[str, str], Patience], bool]:
+        """Tells whether all of a response's streamed body is there; may wait for that in a thread: see `at_once`."""
+
+    @property
     def read_by_pieces(self) -> Callable[[Any], None] | None:
         """Sees to it that who reads a streamed body as one gets what its iterators give, where that is not so."""
 
@@ -77,6 +82,8 @@ class ThreadCalls:
 
     async def hook(self, hook: Callable[..., Any], about: dict[str, Any]) -> None:
         hook(**about)
+
+    is_there = staticmethod(read_at_once)
 
     read_by_pieces = None  # they all do
 
@@ -122,12 +129,14 @@ class LoopCalls:
         if inspect.isawaitable(result):
             await result
 
+    is_there = staticmethod(has_arrived)
+
     def read_by_pieces(self, http: Any) -> None:
         # azure-core's response of aiohttp alone reads past its own iterators: so the SDK does up to 12.24, and to check
         # an MD5. What it keeps is the body as it came, which it decodes when it is asked for it.
-        own = vars(http)
-        if "_decompressed_content" in own and hasattr(http, "iter_raw"):
-            own["read"] = functools.partial(_read_by_pieces, weakref.ref(http))  # no circle, for the collector to find
+        if is_aiohttps(http) and hasattr(http, "iter_raw"):
+            # No circle, for the collector to find.
+            vars(http)["read"] = functools.partial(_read_by_pieces, weakref.ref(http))
 
     def iterate(self, chunks: Any) -> Any:
         return aiter(_nothing() if chunks is None else chunks)

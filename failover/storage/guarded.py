@@ -5,7 +5,12 @@ from __future__ import annotations
 import functools
 import weakref
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
+
+_WAYS: Final = ("stream_download", "iter_bytes", "iter_raw")
+# azure-core's second kind of response hides those of its first behind an underscore.
+OPENERS: Final = frozenset([*_WAYS, *(f"_{way}" for way in _WAYS)])
+"""The methods of a transport's response that open its body."""
 
 Opens = Callable[[str, Any, Any, Any], Any]
 """Takes how a body was opened, its pieces, and with which arguments: to open another response's in the same way."""
@@ -25,11 +30,8 @@ def guard(http: Any, opens: Opens) -> None:
 
 @functools.lru_cache(maxsize=64)
 def _ways(kind: type) -> tuple[tuple[str, str, Callable[..., Any] | None], ...]:
-    """The ways to open the body of such a response: their names, open and hidden, and the methods, or None.
-
-    azure-core's second kind of response hides those of its first behind an underscore.
-    """
-    names = [(way, f"_{way}") for way in ("stream_download", "iter_bytes", "iter_raw")]
+    """The ways to open the body of such a response: their names, open and hidden, and the methods, or None."""
+    names = [(way, f"_{way}") for way in _WAYS]
     return tuple((way, hidden, getattr(kind, way, None) or getattr(kind, hidden, None)) for way, hidden in names)
 
 

@@ -61,7 +61,7 @@ class Read(Attempts):
 
     def accepts(self, response: PipelineResponse[Any, Any]) -> bool:
         """Whether that is the answer, and nothing is left to wait for. If not: `go_on`."""
-        self._flaw = self._examine(response)
+        self._flaw = self._examine(response, PRIMARY)
         if self._flaw is not None or self._unread:
             return False
         self._take(response, PRIMARY)
@@ -124,7 +124,8 @@ class Read(Attempts):
     def _guard_body(self, http: Any) -> None:
         """See to it that a streamed body arrives whole, whoever sends its rest."""
         status, headers = self._status, self._headers
-        if not self._streamed or status not in BODY_STATUSES or headers.get("content-length") == "0" or self._digest:
+        whole = self._is_there or self._digest or headers.get("content-length") == "0"
+        if whole or not self._streamed or status not in BODY_STATUSES:
             self.ended()
             return
         span = span_of(status, headers)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from typing import Any
 
+import pytest
 from azure.core.pipeline.transport import RequestsTransport
 
 from failover.storage import GeoFailover
@@ -29,10 +30,11 @@ class Placing(RequestsTransport):  # type: ignore[misc]  # its module has no typ
         return response
 
 
-def test_a_transport_with_an_opener_of_its_own(standin: StandIn) -> None:
-    content = random.Random(1).randbytes(MIB)
+@pytest.mark.parametrize("size", [KIB, MIB])
+def test_a_transport_with_an_opener_of_its_own(standin: StandIn, size: int) -> None:
+    content = random.Random(1).randbytes(size)
     store(standin, content)
-    spoil(standin, cut(600 * KIB), times=1)
+    spoil(standin, cut(size // 2), times=1)
     trail = Trail(standin)
     transport = Placing(use_env_settings=False, connection_data_block_size=BLOCK)
 
