@@ -167,14 +167,14 @@ def _options() -> argparse.Namespace:
         help="time-out of one attempt, for all configurations (1)",
     )
     parser.add_argument("--cooldown", type=float, metavar="SECONDS", help="of GeoFailover's default policy (30)")
-    parser.add_argument("--pairs", type=int, help="pairs of blocks for reads per second (101); 0: leave that out")
-    parser.add_argument("--block", type=int, default=80, help="reads in one block (80)")
+    parser.add_argument("--pairs", type=int, help="pairs of blocks for reads per second (201); 0: leave that out")
+    parser.add_argument("--block", type=int, default=40, help="reads in one block (40)")
     parser.add_argument("--picture", type=Path, metavar="NAME", help="draw NAME.svg and NAME.png, and NAME-dark")
     parser.add_argument("--save", type=Path, metavar="FILE", help="write each read of the outage, as JSON")
     parser.add_argument("--load", type=Path, metavar="FILE", help="report and draw what --save wrote, measure nothing")
     options = parser.parse_args()
     if options.pairs is None:
-        options.pairs = 3 if options.quick else 401 if options.full else 101
+        options.pairs = 3 if options.quick else 801 if options.full else 201
     if options.quick:
         options.block = 16
     return options

@@ -12,11 +12,10 @@ import hashlib
 import math
 import re
 from collections.abc import Mapping
-from typing import Any, Final, cast
+from typing import Any, Final
 from urllib.parse import urljoin
 
 from failover.breaker.failures import FAILURE_STATUSES
-from failover.storage.at_once import inner_of
 from failover.storage.body import range_of
 from failover.storage.causes import describe_status
 from failover.storage.pace import PAGE
@@ -27,32 +26,56 @@ BODY_STATUSES: Final = frozenset({200, 206})
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _MOST_REDIRECTS: Final = 5  # of one read; the SDK would follow 30, and each costs as much as a read
 _WANTED: Final = re.compile(r"bytes=(\d+)-(\d*)$")
+_MISFIT: Final = "the answer does not fit the question ({})"
 _VISITED: Final = "failover_visited"
 
 
-def headers_of(http: Any) -> Mapping[str, str]:
+def headers_of(http: Any, inner: Any) -> Mapping[str, str]:
     """Those of a transport's response, by their names in lower case, for many looks into them.
+
+    inner: `inner_of` it.
 
     Each look into azure-core's own takes a microsecond or more.
     """
-    headers = getattr(inner_of(http), "headers", None) or http.headers
+    headers = getattr(inner, "headers", None)
+    if headers is None:
+        headers = http.headers
     items = getattr(headers, "lower_items", None)
     if items is not None:
         return dict(items())
     if hasattr(headers, "getall"):
-        return cast("Mapping[str, str]", headers)  # aiohttp's, which find a name of any case
+        return headers  # type: ignore[no-any-return]  # aiohttp's, which find a name of any case
     return {name.lower(): value for name, value in headers.items()}
 
 
-def refusal(request: Any, context: Any, http: Any, headers: Mapping[str, str], *, whole: bool) -> str | None:
-    """Why an answer to `request` with this head counts as none.
+def misfit(asked: Mapping[str, str], headers: Mapping[str, str]) -> str | None:
+    """Why an answer with one of `BODY_STATUSES` cannot carry the body that a request with the headers `asked` asks for.
 
-    headers: by `headers_of(http)`. whole: it is to carry the body that was asked for, and not the rest of one.
+    headers: by `headers_of`.
     """
+    version = asked.get("If-Match", "*")
+    if version != "*" and headers.get("etag") != version:
+        return _MISFIT.format("another ETag")
+    wanted = _wanted(asked.get("x-ms-range") or asked.get("Range") or "")
+    if wanted is None:
+        return None
+    given = range_of(headers.get("content-range") or "")
+    if given is None:
+        return _MISFIT.format("no Content-Range")
+    first, last = given
+    if first != wanted[0] or last > wanted[1]:
+        return _MISFIT.format("another range")
+    length = headers.get("content-length") or ""
+    # Compressed on its way, or framed with checksums, a body is of another length than its range.
+    framed = "x-ms-structured-body" in headers or (headers.get("content-encoding") or "identity").lower() != "identity"
+    if length.isdigit() and int(length) != last - first + 1 and not framed:
+        return _MISFIT.format("Content-Length and Content-Range disagree")
+    return None
+
+
+def refusal(request: Any, context: Any, http: Any, headers: Mapping[str, str]) -> str | None:
+    """Why an answer to `request` with another status counts as none. headers: as above."""
     status = http.status_code
-    if status in BODY_STATUSES:
-        why = _misfit(request.headers, headers) if whole else None
-        return None if why is None else f"the answer does not fit the question ({why})"
     if status in FAILURE_STATUSES:
         return describe_status(status, http.reason, http.headers)
     if is_redirect(status, headers) and _goes_in_circles(context, request.url, headers["location"]):
@@ -67,8 +90,8 @@ def is_redirect(status: int, headers: Mapping[str, str]) -> bool:
 
 def checks_md5(context: Any, headers: Mapping[str, str]) -> bool:
     """Whether the caller wants the body's MD5 to be looked at, and there is one."""
-    wanted = bool(headers.get("content-md5")) and context.get("validate_content", False)
-    return wanted is True or wanted == "md5"
+    wanted = context.get("validate_content")
+    return (wanted is True or wanted == "md5") and bool(headers.get("content-md5"))
 
 
 def matches_md5(http: Any) -> bool:
@@ -89,27 +112,6 @@ def _goes_in_circles(context: Any, url: str, location: str) -> bool:
     again = url in visited
     visited.add(url)
     return again or urljoin(url, location) in visited or len(visited) > _MOST_REDIRECTS
-
-
-def _misfit(asked: Mapping[str, str], headers: Mapping[str, str]) -> str | None:
-    version = asked.get("If-Match", "*")
-    if version != "*" and headers.get("etag") != version:
-        return "another ETag"
-    wanted = _wanted(asked.get("x-ms-range") or asked.get("Range") or "")
-    if wanted is None:
-        return None
-    given = range_of(headers.get("content-range") or "")
-    if given is None:
-        return "no Content-Range"
-    first, last = given
-    if first != wanted[0] or last > wanted[1]:
-        return "another range"
-    length = headers.get("content-length") or ""
-    # Compressed on its way, or framed with checksums, a body is of another length than its range.
-    framed = "x-ms-structured-body" in headers or (headers.get("content-encoding") or "identity").lower() != "identity"
-    if length.isdigit() and int(length) != last - first + 1 and not framed:
-        return "Content-Length and Content-Range disagree"
-    return None
 
 
 @functools.lru_cache(maxsize=64)

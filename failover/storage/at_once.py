@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from azure.core.exceptions import IncompleteReadError, ServiceResponseTimeoutError
 from urllib3.exceptions import HTTPError, ReadTimeoutError
@@ -17,29 +17,27 @@ from urllib3.response import HTTPResponse
 from failover.storage.guarded import OPENERS
 from failover.storage.pace import PIECE, Patience, timed
 
+AIOHTTPS: Final = "_decompressed_content"
+"""An attribute that azure-core's responses have, of either kind, where they are made of one of aiohttp's."""
 
-def inner_of(http: Any) -> Any:
-    """The response of requests or aiohttp that azure-core's is made of."""
-    own = vars(http)
+
+def inner_of(own: Mapping[str, Any]) -> Any:
+    """The response of requests or aiohttp that azure-core's is made of, which has these attributes of its `own`."""
     # azure-core's second kind of response hides it behind an underscore, and takes long to find it by its other name.
-    return own.get("_internal_response") or own.get("internal_response")
+    inner = own.get("_internal_response")
+    return own.get("internal_response") if inner is None else inner  # which is false where it is of requests and a 404
 
 
-def is_aiohttps(http: Any) -> bool:
-    """Whether azure-core's response is of aiohttp."""
-    return "_decompressed_content" in vars(http)
-
-
-def read_at_once(http: Any, headers: Mapping[str, str], patience: Patience) -> bool:
+def read_at_once(own: Mapping[str, Any], inner: Any, headers: Mapping[str, str], patience: Patience) -> bool:
     """Read the streamed body of a thread's response, if it is short; tell whether it was.
 
-    Whoever opens it then finds it in memory. The SDK reads a blob's before it returns, too. headers: in lower case.
-    Raises `AzureError` where it breaks off: to ask again costs no more than to ask for its rest.
+    Whoever opens it then finds it in memory. The SDK reads a blob's before it returns, too. own: the response's
+    attributes. inner: `inner_of` it. headers: in lower case. Raises `AzureError` where it breaks off: to ask again
+    costs no more than to ask for its rest.
     """
-    inner = inner_of(http)
     raw = getattr(inner, "raw", None)
     # What is encoded is to be decoded, or not, by its reader.
-    if not isinstance(raw, HTTPResponse) or "content-encoding" in headers or not OPENERS.isdisjoint(vars(http)):
+    if not isinstance(raw, HTTPResponse) or "content-encoding" in headers or not OPENERS.isdisjoint(own):
         return False
     length = raw.length_remaining
     if length is None or length > PIECE:
@@ -56,9 +54,9 @@ def read_at_once(http: Any, headers: Mapping[str, str], patience: Patience) -> b
     return True
 
 
-def has_arrived(http: Any, headers: Mapping[str, str], _: Patience) -> bool:
-    """Whether all of the body of a loop's response is there; waits for nothing. headers: in lower case, or of any."""
-    if not is_aiohttps(http) or not OPENERS.isdisjoint(vars(http)):
+def has_arrived(own: Mapping[str, Any], inner: Any, headers: Mapping[str, str], _: Patience) -> bool:
+    """Whether all of the body of a loop's response is there; waits for nothing. own, inner, headers: as above."""
+    if AIOHTTPS not in own or not OPENERS.isdisjoint(own):
         return False
-    content = inner_of(http).content
+    content = inner.content
     return content.is_eof() and str(content.total_bytes) == headers.get("content-length")

@@ -17,7 +17,17 @@ from azure.core.pipeline import PipelineRequest, PipelineResponse
 
 from failover.breaker import CircuitBreaker, CircuitOpen, FailureReported, Permit, State
 from failover.breaker.retry_after import retry_after_of
-from failover.storage.answers import BODY_STATUSES, checks_md5, headers_of, is_redirect, length_of, matches_md5, refusal
+from failover.storage.answers import (
+    BODY_STATUSES,
+    checks_md5,
+    headers_of,
+    is_redirect,
+    length_of,
+    matches_md5,
+    misfit,
+    refusal,
+)
+from failover.storage.at_once import inner_of
 from failover.storage.body import Body
 from failover.storage.calls import Calls
 from failover.storage.causes import describe_error, is_connect_timeout, is_endpoint_failure, is_timeout
@@ -158,16 +168,22 @@ class Attempts:
         self._latency = time.perf_counter() - self._asked
         request, context, http = self._request.http_request, self._request.context, response.http_response
         status = self._status = http.status_code
-        headers = self._headers = headers_of(http)
+        own = vars(http)
+        inner = inner_of(own)
+        headers = self._headers = headers_of(http, inner)
         # The SDK reads these bodies as one, before it looks at the digest or raises: a break must show here.
-        self._digest = checks_md5(context, headers)
+        self._digest = bool(context.get("validate_content")) and checks_md5(context, headers)
         self._unread = self._reads and (self._digest or (self._streamed and status not in BODY_STATUSES))
-        # What goes on where a body broke off is judged by `resume`.
-        flaw = refusal(request, context, http, headers, whole=self._streamed and not self._resumptions)
+        if status not in BODY_STATUSES:
+            flaw = refusal(request, context, http, headers)
+        elif self._streamed and not self._resumptions:  # what goes on where a body broke off is judged by `resume`
+            flaw = misfit(request.headers, headers)
+        else:
+            flaw = None
         self._is_there = False
         if flaw is None and self._streamed and not self._unread:
             try:
-                self._is_there = self._means.calls.is_there(http, headers, self._patience)
+                self._is_there = self._means.calls.is_there(own, inner, headers, self._patience)
             except AzureError as error:
                 flaw = self._blame(location, error)
             except BaseException:
@@ -207,7 +223,7 @@ class Attempts:
 
     def _take(self, response: PipelineResponse[Any, Any], location: str) -> None:
         self._location = location
-        if is_redirect(self._status, self._headers):
+        if self._status not in BODY_STATUSES and is_redirect(self._status, self._headers):
             self._release()  # no answer yet: where it leads to will tell
         vars(response.http_response)["location_mode"] = location
 

@@ -19,7 +19,7 @@ from typing import Any, Protocol, TypeVar
 
 from azure.core.exceptions import StreamClosedError, StreamConsumedError
 
-from failover.storage.at_once import has_arrived, is_aiohttps, read_at_once
+from failover.storage.at_once import AIOHTTPS, has_arrived, read_at_once
 from failover.storage.pace import Patience, timed
 from failover.storage.pace_aio import LoopWatch
 
@@ -51,7 +51,7 @@ class Calls(Protocol):
         """Call a caller's `retry_hook`."""
 
     @property
-    def is_there(self) -> Callable[[Any, Mapping[str, str], Patience], bool]:
+    def is_there(self) -> Callable[[Mapping[str, Any], Any, Mapping[str, str], Patience], bool]:
         """Tells whether all of a response's streamed body is there; may wait for that in a thread: see `at_once`."""
 
     @property
@@ -101,16 +101,7 @@ class LoopCalls:
 
     def __init__(self) -> None:
         self._lock = asyncio.Lock()
-        self._watch: LoopWatch | None = None
-
-    @property
-    def watch(self) -> LoopWatch:
-        """That of the running loop."""
-        loop = asyncio.get_running_loop()
-        watch = self._watch
-        if watch is None or watch.loop is not loop:
-            watch = self._watch = LoopWatch(loop)
-        return watch
+        self.watch = LoopWatch()
 
     async def send(self, policy: Any, request: Any, seconds: float | None) -> Any:
         return (await self.watch.timed(seconds, policy.send(request)))[0]
@@ -134,7 +125,7 @@ class LoopCalls:
     def read_by_pieces(self, http: Any) -> None:
         # azure-core's response of aiohttp alone reads past its own iterators: so the SDK does up to 12.24, and to check
         # an MD5. What it keeps is the body as it came, which it decodes when it is asked for it.
-        if is_aiohttps(http) and hasattr(http, "iter_raw"):
+        if AIOHTTPS in vars(http) and hasattr(http, "iter_raw"):
             # No circle, for the collector to find.
             vars(http)["read"] = functools.partial(_read_by_pieces, weakref.ref(http))
 

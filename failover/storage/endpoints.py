@@ -147,17 +147,15 @@ def _find_secondary(primary: str, told: str) -> str:
     return f"{host}/{account}{_SECONDARY_SUFFIX}" if guessed or not told else told
 
 
-def changes_something(method: str, url: str, *, streamed: bool) -> bool:
+def changes_something(method: str, url: str) -> bool:
     """Whether a request must go to the primary: all but GET and HEAD, and the GET that takes messages off a queue.
 
     `GET account/queue/messages` without `peekonly=true` hides messages from other readers. A blob or a container may
-    be called `messages` too: the SDK streams a blob's download and never a queue's answer, and what it asks about a
-    container says so by `restype` or `comp`.
+    be called `messages` too: the SDK streams a blob's download and never a queue's answer (one that is streamed is not
+    asked about here), and what it asks about a container says so by `restype` or `comp`.
     """
     if method != "GET":
         return method != "HEAD"
-    if streamed:
-        return False
     parts = urlsplit(url)
     if not parts.path.endswith("/messages"):
         return False

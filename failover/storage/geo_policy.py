@@ -8,13 +8,12 @@ import logging
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any, ClassVar, Final
 
 from azure.core.exceptions import AzureError
 from azure.core.pipeline import PipelineContext, PipelineRequest
-from azure.core.rest import HttpRequest
 
 from failover.breaker import BreakerEvent, CircuitBreaker, ConsecutiveFailures, Cooldown, Permit, Policy, Transition
 from failover.storage import last_sync
@@ -22,7 +21,7 @@ from failover.storage.attempts import MOST_ATTEMPTS, Means
 from failover.storage.body import Body
 from failover.storage.calls import Calls
 from failover.storage.causes import describe_error
-from failover.storage.endpoints import PRIMARY, SECONDARY, Finder, Target, changes_something
+from failover.storage.endpoints import PRIMARY, SECONDARY, Endpoints, Finder, Target, changes_something
 from failover.storage.events import GeoEvent, Listener
 from failover.storage.pace import Patience
 from failover.storage.read import Read
@@ -39,6 +38,18 @@ _NOT_THE_TRANSPORTS: Final = frozenset(
 )
 _BOTH: Final = (PRIMARY, SECONDARY)
 _LOOK_AGAIN: Final = 1.0  # seconds between two questions for the Last Sync Time at least
+
+
+class _Seen(tuple[str, Mapping[str, str], Any, Endpoints]):
+    """What a request of our own is made like: URL, headers and transport of the client's last, and the endpoints.
+
+    Not the request itself, whose body may be large.
+    """
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "..."  # the URL may hold a SAS
 
 
 class GeoPolicy:
@@ -95,7 +106,7 @@ class GeoPolicy:
         self._clock = clock
         self._abandoned: deque[Permit] = deque()
         self._finder = Finder()
-        self._seen: tuple[PipelineRequest[Any], Target] | None = None  # what a request of our own is made like
+        self._seen: _Seen | None = None
         self._synced_at = -math.inf  # by our clock: a lower bound of the Last Sync Time
         self._looked_at = -math.inf
         self._calls = self._make_calls()
@@ -135,16 +146,17 @@ class GeoPolicy:
         while self._abandoned:
             with contextlib.suppress(IndexError):  # another thread was quicker
                 self._abandoned.popleft().released()
-        if changes_something(http.method, http.url, streamed=bool(options.get("stream"))):
-            self._seen = _without_body(request), target
+        self._seen = _Seen((http.url, http.headers, request.context.transport, target.endpoints))
+        # Of nearly all requests this, and the order below, can be told without a call, and each counts.
+        downloads = http.method == "GET" and options.get("stream")
+        if not downloads and changes_something(http.method, http.url):
             http.url = target.url(PRIMARY)
             options.update(location_mode=PRIMARY, retry_to_secondary=False)
             return None
 
-        self._seen = request, target
         hook = options.pop("retry_hook", None)
-        for name in options.keys() & _NOT_THE_TRANSPORTS:
-            del options[name]
+        for name in _NOT_THE_TRANSPORTS:
+            options.pop(name, None)
         own = self._attempt_timeout
         connect, silence = options.setdefault("connection_timeout", own), None
         if not isinstance(connect, tuple):  # the old way to give both, and then the transport takes no other
@@ -153,7 +165,8 @@ class GeoPolicy:
         means = self._means or self._make_means()
         if hook is not None:
             means = replace(means, retry_hook=functools.partial(hook, request=http))
-        return Read(means, request, target, _order(target, http, bound=bound is not None), patience)
+        order = _BOTH if bound is None and target.location is PRIMARY else _order(target, http, bound=bound is not None)
+        return Read(means, request, target, order, patience)
 
     def _make_means(self) -> Means:
         """Once, since all reads share it; raises `AzureError` before there is a client."""
@@ -174,14 +187,13 @@ class GeoPolicy:
     # --- Last Sync Time ---------------------------------------------------------------------------------------
 
     async def _ask_staleness(self) -> float:
-        if self._seen is None or (secondary := self._seen[1].endpoints.secondary) is None:
+        if self._seen is None or (secondary := self._seen[-1].secondary) is None:
             raise AzureError("No secondary endpoint is known yet.")
-        seen, _ = self._seen
-        like, version = seen.http_request.url, seen.http_request.headers.get("x-ms-version")
-        request = last_sync.stats_request(secondary, like=like, version=version)
+        like, headers, transport, _ = self._seen
+        request = last_sync.stats_request(secondary, like=like, version=headers.get("x-ms-version"))
         timeouts = {"connection_timeout": self._attempt_timeout, "read_timeout": self._attempt_timeout}
         asked = self._clock()
-        question = PipelineRequest(request, PipelineContext(seen.context.transport, **timeouts))
+        question = PipelineRequest(request, PipelineContext(transport, **timeouts))
         response = await self._calls.send(self.next, question, self._patience.headers)
         answer = response.http_response
         age = last_sync.staleness(answer.status_code, answer.headers, answer.text())
@@ -214,13 +226,6 @@ class GeoPolicy:
     def _tell(self, event: GeoEvent) -> None:
         for listener in self._listeners:
             _tell_one(listener, event)
-
-
-def _without_body(request: PipelineRequest[Any]) -> PipelineRequest[Any]:
-    """Like it, and without its body, which may be large."""
-    http = request.http_request
-    bare = HttpRequest(http.method, http.url, headers=dict(http.headers))
-    return PipelineRequest(bare, PipelineContext(request.context.transport))
 
 
 def _tell_one(listener: Listener, event: GeoEvent) -> None:

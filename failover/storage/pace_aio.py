@@ -7,15 +7,22 @@ what a healthy read takes.
 from __future__ import annotations
 
 import asyncio
-import sys
 import time
 import types
-from collections.abc import Awaitable, Coroutine, Generator
-from typing import Any, TypeVar
+from collections.abc import Awaitable, Callable, Coroutine, Generator
+from typing import Any, Final, TypeAlias, TypeVar
 
 from failover.storage.pace import LONGEST_NAP, SHORTEST_NAP, Trickled
 
 T = TypeVar("T")
+
+E = TypeVar("E", bound="BaseException | None")
+
+Task: TypeAlias = "asyncio.Task[Any]"
+
+# Cancellations that somebody has asked for: Python 3.10 does not count them.
+_cancelling: Final[Callable[[Task], int]] = getattr(asyncio.Task, "cancelling", lambda _: 0)
+_uncancel: Final[Callable[[Task], int]] = getattr(asyncio.Task, "uncancel", lambda _: 0)
 
 
 @types.coroutine
@@ -33,32 +40,14 @@ def resumed(steps: Coroutine[Any, Any, T], waits_for: Any) -> Generator[Any, Any
         return end.value  # type: ignore[no-any-return]  # typeshed's StopIteration
 
 
-class _Wait:
-    """Something that a task awaits, until a time."""
-
-    __slots__ = ("before", "expired", "task", "until")
-
-    def __init__(self, task: asyncio.Task[Any], until: float) -> None:
-        self.task = task
-        self.until = until
-        self.expired = False
-        self.before = 0  # cancellations that somebody else has asked for, which Python 3.10 does not count
-        if sys.version_info >= (3, 11):
-            self.before = task.cancelling()
-
-    def is_ours(self) -> bool:
-        """Whether the cancellation that has come is of the one that looks on, and of nobody else."""
-        if sys.version_info >= (3, 11):
-            return self.expired and self.task.uncancel() <= self.before
-        return self.expired
-
-
 class LoopWatch:
-    """Ends what tasks of one loop await for too long."""
+    """Ends what tasks await for too long; those of one loop, until it is used in another."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.loop = loop
-        self._waits: set[_Wait] = set()
+    def __init__(self) -> None:
+        self._loop: asyncio.AbstractEventLoop | None = None
+        # Until when each awaits, for how long in all, and how often somebody else had asked to cancel it before.
+        self._waits: dict[Task, tuple[float, float, int]] = {}
+        self._late: dict[Task, tuple[float, float, int]] = {}
         self._looks_on = False
         self._was_used = False
 
@@ -67,37 +56,61 @@ class LoopWatch:
 
         After them it is cancelled, and this raises `Trickled`.
         """
-        task = asyncio.current_task(self.loop)
-        if seconds is None or task is None:
-            return await work, None
         began = time.monotonic()
-        wait = _Wait(task, began + seconds)
-        self._waits.add(wait)
-        self._was_used = True
-        if not self._looks_on:
-            self._looks_on = True
-            self.loop.call_later(min(LONGEST_NAP, seconds), self._look)
+        task = self.begin(seconds)
         try:
             result = await work
-        except asyncio.CancelledError:
-            if wait.is_ours():
-                raise Trickled(seconds) from None
+        except BaseException as error:
+            ended = self.end(task, error)
+            if ended is not error:
+                raise ended from None
             raise
-        finally:
-            self._waits.discard(wait)
-        return result, seconds - (time.monotonic() - began)
+        self.end(task, None)
+        return result, None if seconds is None else seconds - (time.monotonic() - began)
 
-    def _look(self) -> None:
+    def begin(self, seconds: float | None) -> Task | None:
+        """Let this task be cancelled after so many seconds, unless `end` is called before; None: never."""
+        task = asyncio.current_task()
+        if seconds is None or task is None:
+            return None
+        if task.get_loop() is not self._loop:
+            self._loop = task.get_loop()
+            self._waits, self._late = {}, {}
+            self._looks_on = False
+        self._waits[task] = (time.monotonic() + seconds, seconds, _cancelling(task))
+        self._was_used = True
+        if not self._looks_on:
+            self._look_after(min(LONGEST_NAP, seconds), task.get_loop())
+        return task
+
+    def end(self, task: Task | None, error: E) -> E | Trickled:
+        """What this task's wait, which `begin` has begun, ended with: `error`, or `Trickled` where it was late.
+
+        error: what was raised, or None.
+        """
+        if task is None or self._waits.pop(task, None) is not None or task not in self._late:
+            return error
+        _, seconds, before = self._late.pop(task)
+        is_nobody_elses = _uncancel(task) <= before
+        return Trickled(seconds) if is_nobody_elses and isinstance(error, asyncio.CancelledError) else error
+
+    def _look_after(self, seconds: float, loop: asyncio.AbstractEventLoop) -> None:
+        self._looks_on = True
+        loop.call_later(seconds, self._look, loop)
+
+    def _look(self, loop: asyncio.AbstractEventLoop) -> None:
+        if loop is not self._loop:
+            return
+        waits = self._waits
         now, left = time.monotonic(), LONGEST_NAP
-        for wait in list(self._waits):
-            if wait.until <= now:
-                self._waits.discard(wait)
-                wait.expired = True
-                wait.task.cancel()
+        for task, wait in list(waits.items()):
+            if wait[0] <= now:
+                self._late[task] = waits.pop(task)
+                task.cancel()
             else:
-                left = min(left, wait.until - now)
+                left = min(left, wait[0] - now)
         # Once more after the last: reads follow each other.
-        self._looks_on = bool(self._waits) or self._was_used
+        self._looks_on = bool(waits) or self._was_used
         self._was_used = False
         if self._looks_on:
-            self.loop.call_later(max(left, SHORTEST_NAP), self._look)
+            self._look_after(max(left, SHORTEST_NAP), loop)

@@ -65,7 +65,10 @@ class Read(Attempts):
         if self._flaw is not None or self._unread:
             return False
         self._take(response, PRIMARY)
-        self._guard_body(response.http_response)
+        if self._is_there:
+            self.ended()
+        else:
+            self._guard_body(response.http_response)
         return True
 
     async def go_on(self, came: PipelineResponse[Any, Any] | BaseException) -> PipelineResponse[Any, Any]:

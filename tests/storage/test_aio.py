@@ -219,9 +219,8 @@ def test_a_loop_that_ends_with_a_body_open_gives_the_probes_place_back(
 
     # The policy's next request, whatever becomes of it, gives it back.
     assert policy._seen is not None
-    seen, _ = policy._seen
-    context = PipelineContext(seen.context.transport, retry_total=0)
-    request = PipelineRequest(HttpRequest("PUT", seen.http_request.url), context)
+    url, _, transport, _ = policy._seen
+    request = PipelineRequest(HttpRequest("PUT", url), PipelineContext(transport, retry_total=0))
     with pytest.raises(ValueError, match="closed"):  # the transport
         asyncio.run(policy.send(request))
     policy.primary.admit().released()

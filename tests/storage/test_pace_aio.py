@@ -28,7 +28,7 @@ async def now() -> str:
 
 
 def watch() -> LoopWatch:
-    return LoopWatch(asyncio.get_running_loop())
+    return LoopWatch()
 
 
 @in_loop
