@@ -10,7 +10,7 @@ import io
 from collections.abc import Mapping
 from typing import Any, Final
 
-from azure.core.exceptions import IncompleteReadError, ServiceResponseTimeoutError
+from azure.core.exceptions import AzureError, IncompleteReadError, ServiceResponseTimeoutError
 from urllib3.exceptions import HTTPError, ReadTimeoutError
 from urllib3.response import HTTPResponse
 
@@ -29,11 +29,10 @@ def inner_of(own: Mapping[str, Any]) -> Any:
 
 
 def read_at_once(own: Mapping[str, Any], inner: Any, headers: Mapping[str, str], patience: Patience) -> bool:
-    """Read the streamed body of a thread's response, if it is short; tell whether it was.
+    """Read the streamed body of a thread's response, if it is short; tell whether it is there now.
 
-    Whoever opens it then finds it in memory. The SDK reads a blob's before it returns, too. own: the response's
-    attributes. inner: `inner_of` it. headers: in lower case. Raises `AzureError` where it breaks off: to ask again
-    costs no more than to ask for its rest.
+    Whoever opens it then finds it in memory, or is told what broke it off. The SDK reads a blob's before it returns,
+    too. own: the response's attributes. inner: `inner_of` it. headers: in lower case.
     """
     raw = getattr(inner, "raw", None)
     # What is encoded is to be decoded, or not, by its reader.
@@ -44,14 +43,36 @@ def read_at_once(own: Mapping[str, Any], inner: Any, headers: Mapping[str, str],
         return False
     try:
         body, _ = timed(patience.body(length), raw.read, length, False)
-    except ReadTimeoutError as error:
-        raise ServiceResponseTimeoutError(error, error=error) from error
-    except (HTTPError, OSError) as error:
-        raise IncompleteReadError(error, error=error) from error
-    if len(body) != length:
-        raise IncompleteReadError("the body is not as long as its headers say")
+        if len(body) != length:
+            raise IncompleteReadError("the body is not as long as its headers say")
+    except (AzureError, HTTPError, OSError) as error:
+        raw.close()
+        inner.raw = _Broken(_as_azures(error))
+        return False
     inner.raw = io.BytesIO(body)
     return True
+
+
+class _Broken:
+    """A file that cannot be read."""
+
+    def __init__(self, error: AzureError) -> None:
+        self._error = error
+
+    def read(self, _size: int) -> bytes:
+        raise self._error
+
+    def close(self) -> None:
+        pass
+
+
+def _as_azures(error: Exception) -> AzureError:
+    if isinstance(error, AzureError):
+        return error
+    kind = ServiceResponseTimeoutError if isinstance(error, ReadTimeoutError) else IncompleteReadError
+    broken = kind(error, error=error)
+    broken.__cause__ = error
+    return broken
 
 
 def has_arrived(own: Mapping[str, Any], inner: Any, headers: Mapping[str, str], _: Patience) -> bool:

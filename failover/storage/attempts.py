@@ -159,12 +159,12 @@ class Attempts:
         except BaseException as error:  # noqa: BLE001 (raised again, or the endpoint's)
             lost = error
         else:
-            self._flaw = self._examine(response, location)
+            self._flaw = self._examine(response)
             return await self._conclude(response, location)
         return await self._lose(location, lost)
 
-    def _examine(self, response: PipelineResponse[Any, Any], location: str) -> str | None:
-        """Why the answer counts as none, where that can be told by now; and whether its body must be read to tell."""
+    def _examine(self, response: PipelineResponse[Any, Any]) -> str | None:
+        """Why the answer counts as none, where its head tells; whether its body is there, or must be read to tell."""
         self._latency = time.perf_counter() - self._asked
         request, context, http = self._request.http_request, self._request.context, response.http_response
         status = self._status = http.status_code
@@ -184,8 +184,6 @@ class Attempts:
         if flaw is None and self._streamed and not self._unread:
             try:
                 self._is_there = self._means.calls.is_there(own, inner, headers, self._patience)
-            except AzureError as error:
-                flaw = self._blame(location, error)
             except BaseException:
                 self._release()
                 raise

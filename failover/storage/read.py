@@ -61,7 +61,7 @@ class Read(Attempts):
 
     def accepts(self, response: PipelineResponse[Any, Any]) -> bool:
         """Whether that is the answer, and nothing is left to wait for. If not: `go_on`."""
-        self._flaw = self._examine(response, PRIMARY)
+        self._flaw = self._examine(response)
         if self._flaw is not None or self._unread:
             return False
         self._take(response, PRIMARY)

@@ -27,9 +27,8 @@ class Kind:
     """One way to misbehave.
 
     counts: failures that the primary's circuit counts for one read while it is closed: 2, since a try that fails
-        is repeated once (`primary_attempts`), and so is a short body that breaks off; 1 for a time-out, and for a
-        body whose rest the secondary sends, as in aio; 0 for an answer. aio, demo: the same where it differs for the
-        async clients and for the demonstration.
+        is repeated once (`primary_attempts`); 1 for a time-out, and for a body whose rest the secondary sends; 0
+        for an answer. aio, demo: the same where it differs for the async clients and for the demonstration.
     costs: seconds, in units of T, that one read takes at most because of it.
     cause: a pattern of the words that tell it.
     spoil: what becomes of the good answer. switch: what becomes of the server. needs: what the account must have.
@@ -131,8 +130,8 @@ KINDS: Final[dict[str, Kind]] = {
     "wrong-certificate": Kind(2, 0, "its certificate is not trusted", switch=Front.distrust, needs="tls"),
     "reset-before-headers": Kind(2, 0, _BROKEN, _raw(b"", "reset")),
     "reset-during-headers": Kind(2, 0, _BROKEN, _raw(_HALF_A_HEAD, "reset")),
-    "reset-after-headers": Kind(2, 0, _BROKEN, _body(lambda _: b"", "reset"), aio=1),
-    "reset-during-body": Kind(2, 0, _BROKEN, _body(lambda body: body[:5], "reset"), aio=1, pieces=True),
+    "reset-after-headers": Kind(1, 0, _BROKEN, _body(lambda _: b"", "reset")),
+    "reset-during-body": Kind(1, 0, _BROKEN, _body(lambda body: body[:5], "reset"), pieces=True),
     "closes-before-headers": Kind(2, 0, _BROKEN, _raw(b"")),
     "closes-during-headers": Kind(2, 0, f"{_BROKEN}|does not fit", _raw(_HALF_A_HEAD)),
     # Silence.
@@ -154,7 +153,7 @@ KINDS: Final[dict[str, Kind]] = {
         2, 4, _BROKEN, lambda _, __: Answer("", b"HTTP/1.1 200 OK\r\nX: ", trickle=itertools.repeat(b"more" * 999))
     ),
     # Lengths.
-    "short-body": Kind(2, 0, _BROKEN, _body(lambda body: body[:-3]), aio=1),
+    "short-body": Kind(1, 0, _BROKEN, _body(lambda body: body[:-3])),
     "long-body": Kind(0, 0, "the answer broke off", _body(lambda body: body + b" and more", "keep"), aio=2),
     "short-length": Kind(
         2,

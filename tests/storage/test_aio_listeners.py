@@ -8,8 +8,8 @@ from azure.core.exceptions import AzureError
 from failover.storage.standin import StandIn
 from tests.storage import test_geo_listeners
 from tests.storage.aio import cases_of, in_a_loop
-from tests.storage.raw import cut, spoil, store
-from tests.storage.test_geo_listeners import LONG, listening, told
+from tests.storage.raw import cut, spoil
+from tests.storage.test_geo_listeners import listening, told
 
 CASES = test_geo_listeners
 globals().update(cases_of(CASES))
@@ -25,7 +25,6 @@ def empty_bodies(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_body_that_breaks_off_at_both(standin: StandIn) -> None:
     blob, heard, _ = listening(standin)
-    store(standin, LONG)
     spoil(standin, cut(0), at="primary+secondary")
 
     with pytest.raises(AzureError, match="Neither endpoint answered"):

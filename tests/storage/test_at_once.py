@@ -1,4 +1,4 @@
-"""Short bodies, which are read at once: whole in memory however they are opened, or asked for again."""
+"""Short bodies, which are read at once: whole in memory however they are opened, or asked of the other endpoint."""
 
 from __future__ import annotations
 
@@ -46,26 +46,26 @@ def policy() -> GeoFailover:
 
 
 @pytest.mark.parametrize("after", [0, 5, BLOCK - 1])
-def test_one_that_breaks_is_asked_for_again(standin: StandIn, policy: GeoFailover, after: int) -> None:
+def test_one_that_breaks_comes_from_the_other_endpoint(standin: StandIn, policy: GeoFailover, after: int) -> None:
     content = (HELLO * BLOCK)[:BLOCK]
     store(standin, content)
-    spoil(standin, cut(after), times=3)
+    spoil(standin, cut(after), times=1)
     trail = Trail(standin)
     blob = blob_of(standin, policy)
 
     assert blob.download_blob().readall() == content
-    assert trail.look() == "PPS"
-    assert policy.primary.snapshot()["failures"] == 2
+    assert trail.look() == "PS"
+    assert policy.primary.snapshot()["failures"] == 1
     assert policy.primary.snapshot()["last_error"] == "the body broke off"
     assert blob.download_blob().readall() == content
-    assert trail.look() == "PP"
+    assert trail.look() == "P"
     assert policy.primary.snapshot()["failures"] == 0
 
 
 def test_one_that_breaks_at_both(standin: StandIn, policy: GeoFailover) -> None:
     store(standin)
     spoil(standin, cut(3), at="primary+secondary")
-    with pytest.raises(BothEndpointsDown, match=r"Primary: the body broke off.*Secondary: the body broke off"):
+    with pytest.raises(BothEndpointsDown, match=r"Primary: .*the body broke off.*Secondary: the body broke off"):
         blob_of(standin, policy).download_blob()
 
 
