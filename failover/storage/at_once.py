@@ -21,18 +21,11 @@ AIOHTTPS: Final = "_decompressed_content"
 """An attribute that azure-core's responses have, of either kind, where they are made of one of aiohttp's."""
 
 
-def inner_of(own: Mapping[str, Any]) -> Any:
-    """The response of requests or aiohttp that azure-core's is made of, which has these attributes of its `own`."""
-    # azure-core's second kind of response hides it behind an underscore, and takes long to find it by its other name.
-    inner = own.get("_internal_response")
-    return own.get("internal_response") if inner is None else inner  # which is false where it is of requests and a 404
-
-
 def read_at_once(own: Mapping[str, Any], inner: Any, headers: Mapping[str, str], patience: Patience) -> bool:
     """Read the streamed body of a thread's response, if it is short; tell whether it is there now.
 
     Whoever opens it then finds it in memory, or is told what broke it off. The SDK reads a blob's before it returns,
-    too. own: the response's attributes. inner: `inner_of` it. headers: in lower case.
+    too. own: the response's attributes. inner: what it is made of. headers: in lower case.
     """
     raw = getattr(inner, "raw", None)
     # What is encoded is to be decoded, or not, by its reader.

@@ -20,14 +20,13 @@ from failover.breaker.retry_after import retry_after_of
 from failover.storage.answers import (
     BODY_STATUSES,
     checks_md5,
-    headers_of,
     is_redirect,
     length_of,
     matches_md5,
     misfit,
+    parts_of,
     refusal,
 )
-from failover.storage.at_once import inner_of
 from failover.storage.body import Body
 from failover.storage.calls import Calls
 from failover.storage.causes import describe_error, is_connect_timeout, is_endpoint_failure, is_timeout
@@ -159,18 +158,19 @@ class Attempts:
         except BaseException as error:  # noqa: BLE001 (raised again, or the endpoint's)
             lost = error
         else:
-            self._flaw = self._examine(response)
+            self._flaw = self._examine(response, location)
             return await self._conclude(response, location)
         return await self._lose(location, lost)
 
-    def _examine(self, response: PipelineResponse[Any, Any]) -> str | None:
+    def _examine(self, response: PipelineResponse[Any, Any], location: str) -> str | None:
         """Why the answer counts as none, where its head tells; whether its body is there, or must be read to tell."""
         self._latency = time.perf_counter() - self._asked
         request, context, http = self._request.http_request, self._request.context, response.http_response
         status = self._status = http.status_code
         own = vars(http)
-        inner = inner_of(own)
-        headers = self._headers = headers_of(http, inner)
+        own["location_mode"] = location  # which the SDK asks for; set as usual, its second kind looks at each name
+        inner, headers = parts_of(http, own)
+        self._headers = headers
         # The SDK reads these bodies as one, before it looks at the digest or raises: a break must show here.
         self._digest = bool(context.get("validate_content")) and checks_md5(context, headers)
         self._unread = self._reads and (self._digest or (self._streamed and status not in BODY_STATUSES))
@@ -208,7 +208,7 @@ class Attempts:
             await self._fail(location, cause, response=http)
             await self._discard(response)
             return None
-        self._take(response, location)
+        self._take(location)
         return response
 
     async def _lose(self, location: str, error: BaseException) -> PipelineResponse[Any, Any] | None:
@@ -219,11 +219,10 @@ class Attempts:
         await self._fail(location, self._blame(location, error), error=error)
         return None
 
-    def _take(self, response: PipelineResponse[Any, Any], location: str) -> None:
+    def _take(self, location: str) -> None:
         self._location = location
         if self._status not in BODY_STATUSES and is_redirect(self._status, self._headers):
             self._release()  # no answer yet: where it leads to will tell
-        vars(response.http_response)["location_mode"] = location
 
     def _blame(self, location: str, error: BaseException) -> str:
         """`error` in a few words; after a time-out `location` is not asked again within this read."""

@@ -61,13 +61,13 @@ class Read(Attempts):
 
     def accepts(self, response: PipelineResponse[Any, Any]) -> bool:
         """Whether that is the answer, and nothing is left to wait for. If not: `go_on`."""
-        self._flaw = self._examine(response)
+        self._flaw = self._examine(response, PRIMARY)
         if self._flaw is not None or self._unread:
             return False
-        self._take(response, PRIMARY)
         if self._is_there:
             self.ended()
         else:
+            self._take(PRIMARY)
             self._guard_body(response.http_response)
         return True
 
@@ -117,7 +117,9 @@ class Read(Attempts):
         """The read is over, well."""
         if not self._ended:
             self._ended = True
-            self._settle()
+            permit, self._permit = self._permit, None
+            if permit is not None:
+                permit.succeeded(self._latency)
             if self._means.heard:
                 self._tell_end(self._location)
 
