@@ -87,10 +87,11 @@ class CircuitBreaker:
         # Re-entrant: the garbage collector or a signal may run code in the middle of a decision, and that code may
         # use this circuit (a generator that is closed inside `with breaker:` does).
         self._lock = threading.RLock()
-        # Both are replaced as a whole under the lock and read without it. The calm one is the record where a success
-        # changes nothing, so that it needs no lock, and else None.
+        # Both are replaced as a whole under the lock and read without it.
         self._record = Record()
-        self._calm: Record | None = None
+        self.calm: Record | None = None
+        """Not None where all calls are admitted and a success changes nothing, and the same object for as long as that
+        lasts: who sees it before a call and after it has settled that. Who does not, see `Permit.late`."""
         self._put(self._record)
         self._last_error: BaseException | None = None
         self._shared: Link | None = None
@@ -117,7 +118,7 @@ class CircuitBreaker:
         Raises `CircuitOpen` instead of calling while the circuit is open, else whatever `fn` raises. With a fallback
         refusals and failures are not raised: it answers.
         """
-        calm = self._calm
+        calm = self.calm
         if calm is None:
             return run(self, functools.partial(fn, *args, **kwargs))  # type: ignore[no-any-return]
         try:
@@ -125,26 +126,26 @@ class CircuitBreaker:
         except BaseException as error:  # noqa: BLE001 (raised again, or the fallback's)
             return self._end_badly(calm, error)  # type: ignore[no-any-return]
         # Nearly all calls end here without a lock, since nothing has failed and nothing has changed.
-        if type(result) in self._plain and self._calm is calm:
+        if type(result) in self._plain and self.calm is calm:
             return result
         verdict = self._judge(result)
-        if verdict is not SUCCESS or self._calm is not calm:
+        if verdict is not SUCCESS or self.calm is not calm:
             self._settle(None, calm, verdict, result, 0.0, None)
         return result
 
     async def acall(self, fn: Callable[P, Awaitable[R]], /, *args: P.args, **kwargs: P.kwargs) -> R:
         """As `call`, for what must be awaited. A call that takes longer than `Policy.timeout` is cancelled at it."""
-        calm = self._calm
+        calm = self.calm
         if calm is None:
             return await arun(self, functools.partial(fn, *args, **kwargs))  # type: ignore[no-any-return]
         try:
             result = await fn(*args, **kwargs)
         except BaseException as error:  # noqa: BLE001 (raised again, or the fallback's)
             return await awaited(self._end_badly(calm, error))  # type: ignore[no-any-return]
-        if type(result) in self._plain and self._calm is calm:
+        if type(result) in self._plain and self.calm is calm:
             return result
         verdict = self._judge(result)
-        if verdict is not SUCCESS or self._calm is not calm:
+        if verdict is not SUCCESS or self.calm is not calm:
             self._settle(None, calm, verdict, result, 0.0, None)
         return result
 
@@ -203,7 +204,7 @@ class CircuitBreaker:
         return cast("F", guard(self, fn))
 
     def __enter__(self) -> None:
-        calm = self._calm
+        calm = self.calm
         if calm is not None:
             entered.set((self, None, calm, 0.0, entered.get()))
         else:
@@ -337,7 +338,7 @@ class CircuitBreaker:
             self._tally.start_anew()
         calm = record.state is _CLOSED and not record.failures and record.ramp_until is None
         quiet = self._timeout is None and self._tally.window is None and not self._teller.hears_each
-        self._record, self._calm = record, record if calm and quiet else None
+        self._record, self.calm = record, record if calm and quiet else None
 
     def _note_transition(self, old: Record, new: Record, event: Event, said: str = "") -> None:
         if old.state is not new.state:

@@ -136,17 +136,17 @@ def _function(breaker: CircuitBreaker, fn: Callable[..., Any]) -> Callable[..., 
     @functools.wraps(fn)
     def guarded(*args: Any, **kwargs: Any) -> Any:
         # `call` written out: going through it would double what a decorated function pays.
-        calm = breaker._calm
+        calm = breaker.calm
         if calm is None:
             return run(breaker, functools.partial(fn, *args, **kwargs))
         try:
             result = fn(*args, **kwargs)
         except BaseException as error:  # noqa: BLE001 (raised again, or the fallback's)
             return breaker._end_badly(calm, error)
-        if type(result) in plain and breaker._calm is calm:
+        if type(result) in plain and breaker.calm is calm:
             return result
         verdict = breaker._judge(result)
-        if verdict is not SUCCESS or breaker._calm is not calm:
+        if verdict is not SUCCESS or breaker.calm is not calm:
             breaker._settle(None, calm, verdict, result, 0.0, None)
         return result
 
@@ -159,17 +159,17 @@ def _coroutine_function(breaker: CircuitBreaker, fn: Callable[..., Any]) -> Call
     @functools.wraps(fn)
     async def guarded(*args: Any, **kwargs: Any) -> Any:
         # `acall` written out, as above.
-        calm = breaker._calm
+        calm = breaker.calm
         if calm is None:
             return await arun(breaker, functools.partial(fn, *args, **kwargs))
         try:
             result = await fn(*args, **kwargs)
         except BaseException as error:  # noqa: BLE001 (raised again, or the fallback's)
             return await awaited(breaker._end_badly(calm, error))
-        if type(result) in plain and breaker._calm is calm:
+        if type(result) in plain and breaker.calm is calm:
             return result
         verdict = breaker._judge(result)
-        if verdict is not SUCCESS or breaker._calm is not calm:
+        if verdict is not SUCCESS or breaker.calm is not calm:
             breaker._settle(None, calm, verdict, result, 0.0, None)
         return result
 

@@ -38,6 +38,11 @@ class Permit:
         self._started = started
         self._settled = False
 
+    @classmethod
+    def late(cls, breaker: CircuitBreaker, calm: Record) -> Permit:
+        """The permit of a call that was begun without one, when this was `breaker.calm`."""
+        return cls(breaker, None, calm, 0.0)
+
     @property
     def is_probe(self) -> bool:
         """Whether the call decides if a half-open circuit closes."""
@@ -60,7 +65,7 @@ class Permit:
         `seconds` is how long it took, where that is less than the time since `admit`, as with a body that is
         read at leisure. Longer than `Policy.timeout` counts as a failure.
         """
-        if self._record is self.breaker._calm and not self._settled:
+        if self._record is self.breaker.calm and not self._settled:
             self._settled = True  # and a success changes nothing: as in `call`
         else:
             self.settle(SUCCESS, None, seconds)

@@ -68,11 +68,14 @@ def misfit(asked: Mapping[str, str], headers: Mapping[str, str]) -> str | None:
     if first != wanted[0] or last > wanted[1]:
         return _MISFIT.format("another range")
     length = headers.get("content-length") or ""
-    # Compressed on its way, or framed with checksums, a body is of another length than its range.
-    framed = "x-ms-structured-body" in headers or (headers.get("content-encoding") or "identity").lower() != "identity"
-    if length.isdigit() and int(length) != last - first + 1 and not framed:
+    if length.isdigit() and int(length) != last - first + 1 and not _is_wrapped(headers):
         return _MISFIT.format("Content-Length and Content-Range disagree")
     return None
+
+
+def _is_wrapped(headers: Mapping[str, str]) -> bool:
+    """Whether a body is of another length than its range: compressed on its way, or framed with checksums."""
+    return "x-ms-structured-body" in headers or (headers.get("content-encoding") or "identity").lower() != "identity"
 
 
 def refusal(request: Any, context: Any, http: Any, headers: Mapping[str, str]) -> str | None:

@@ -87,15 +87,16 @@ class Attempts:
         target: Target,
         order: tuple[str, ...],
         patience: Patience,
+        downloads: bool,
     ) -> None:
         self._means = means
         self._request = request
         self._target = target
         self._order = order
         self._patience = patience
-        self._reads = request.http_request.method == "GET"  # and asks not for the headers alone
-        self._streamed = self._reads and bool(request.context.options.get("stream"))
-        self.limit = patience.whole if self._reads and not self._streamed else patience.headers
+        self._streamed = downloads
+        self._reads = downloads or request.http_request.method == "GET"  # and asks not for the headers alone
+        self.limit = patience.headers if downloads or not self._reads else patience.whole
         self._started = time.perf_counter()
         self._causes: dict[str, str] = {}
 

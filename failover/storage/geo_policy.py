@@ -148,7 +148,7 @@ class GeoPolicy:
                 self._abandoned.popleft().released()
         self._seen = _Seen((http.url, http.headers, request.context.transport, target.endpoints))
         # Of nearly all requests this, and the order below, can be told without a call, and each counts.
-        downloads = http.method == "GET" and options.get("stream")
+        downloads = http.method == "GET" and bool(options.get("stream"))
         if not downloads and changes_something(http.method, http.url):
             http.url = target.url(PRIMARY)
             options.update(location_mode=PRIMARY, retry_to_secondary=False)
@@ -166,7 +166,7 @@ class GeoPolicy:
         if hook is not None:
             means = replace(means, retry_hook=functools.partial(hook, request=http))
         order = _BOTH if bound is None and target.location is PRIMARY else _order(target, http, bound=bound is not None)
-        return Read(means, request, target, order, patience)
+        return Read(means, request, target, order, patience, downloads)
 
     def _make_means(self) -> Means:
         """Once, since all reads share it; raises `AzureError` before there is a client."""

@@ -14,6 +14,7 @@ from typing import Any, Final
 from azure.core.exceptions import AzureError
 from azure.core.pipeline import PipelineRequest, PipelineResponse
 
+from failover.breaker import CircuitBreaker, Permit
 from failover.storage.answers import BODY_STATUSES
 from failover.storage.attempts import MOST_ATTEMPTS, Attempts, Ending
 from failover.storage.body import Body, Span, span_of
@@ -36,6 +37,10 @@ class Read(Attempts):
     _ended = False
     _absent: str | None = None  # what the secondary said that does not hold it
 
+    # Of the first attempt: where the circuit is calm it needs no permit.
+    _circuit: CircuitBreaker
+    _calm: Any = None
+
     # Of the body that is being read.
     _span: Span | None
     # Weak, since it leads back here: in a circle each read would wait for the garbage collector, which took a tenth of
@@ -50,9 +55,12 @@ class Read(Attempts):
         """Whether the read may ask its first endpoint at once, for `limit` seconds. If not: `run`."""
         if self._order[0] is not PRIMARY:
             return False
-        permit = self._permit = self._means.circuits[PRIMARY].admit_at_once()
-        if permit is None:
-            return False
+        circuit = self._circuit = self._means.circuits[PRIMARY]
+        self._calm = circuit.calm
+        if self._calm is None:
+            permit = self._permit = circuit.admit_at_once()
+            if permit is None:
+                return False
         if not self._target.is_as_asked:
             self._request.http_request.url = self._target.url(PRIMARY)
         self._attempts = 1
@@ -62,18 +70,22 @@ class Read(Attempts):
     def accepts(self, response: PipelineResponse[Any, Any]) -> bool:
         """Whether that is the answer, and nothing is left to wait for. If not: `go_on`."""
         self._flaw = self._examine(response, PRIMARY)
+        calm = self._calm
+        if calm is not None:
+            if self._is_there and self._circuit.calm is calm and not self._means.heard:
+                return True  # and nobody wants to know
+            self._permit = Permit.late(self._circuit, calm)
         if self._flaw is not None or self._unread:
             return False
-        if self._is_there:
-            self.ended()
-        else:
-            self._take(PRIMARY)
-            self._guard_body(response.http_response)
+        self._take(PRIMARY)
+        self._guard_body(response.http_response)
         return True
 
     async def go_on(self, came: PipelineResponse[Any, Any] | BaseException) -> PipelineResponse[Any, Any]:
         """`run` from where the first attempt was answered, or failed."""
         if isinstance(came, BaseException):
+            if self._calm is not None:
+                self._permit = Permit.late(self._circuit, self._calm)
             return await self.run(self._lose(PRIMARY, came))
         return await self.run(self._conclude(came, PRIMARY))
 
@@ -117,9 +129,7 @@ class Read(Attempts):
         """The read is over, well."""
         if not self._ended:
             self._ended = True
-            permit, self._permit = self._permit, None
-            if permit is not None:
-                permit.succeeded(self._latency)
+            self._settle()
             if self._means.heard:
                 self._tell_end(self._location)
 
