@@ -167,3 +167,15 @@ def test_connections_are_used_again(policy: GeoFailover) -> None:
         blob.download_blob()  # which nobody reads
         assert blob.download_blob().readall() == HELLO
         assert (primary.connections, len(primary.asked)) == (1, 7)
+
+
+def test_a_failure_meanwhile_is_made_good(standin: StandIn, policy: GeoFailover) -> None:
+    # The circuit was calm when the read began, and is not when it ends.
+    store(standin)
+    blob = blob_of(standin, policy)
+    spoil(standin, lambda _: policy.primary.admit().failed(OSError("another's")), times=1)
+
+    assert blob.download_blob().readall() == HELLO
+
+    assert policy.primary.snapshot()["last_error"] == "OSError: another's"
+    assert policy.primary.snapshot()["failures"] == 0
