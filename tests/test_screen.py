@@ -278,7 +278,8 @@ def test_ctrl_z_and_fg(tmp_path: Path) -> None:
         terminal.press("fg\r")
         terminal.until("Paused after read 10")
         terminal.press("q")
-        terminal.until(lambda: not terminal.screen.alternate)
+        terminal.until(lambda: terminal.screen.text.rstrip().endswith("\n$"))  # before that, keys are the program's
+        assert not terminal.screen.alternate
         terminal.press("echo code=$?\r")
         terminal.until("code=0")
         assert terminal.settings == before
