@@ -197,7 +197,7 @@ class CircuitBreaker:
         record = self._record
         if record.state is not _CLOSED or record.ramp_until is not None:
             return None
-        return Permit(self, None, record, 0.0 if self._timeout is None else self._clock())
+        return Permit(self, None, record, self._start())
 
     def __call__(self, fn: F) -> F:
         """Decorate a function, coroutine function, generator or async generator: see `failover.breaker.guard`."""

@@ -222,7 +222,7 @@ class Attempts:
 
     def _take(self, location: str) -> None:
         self._location = location
-        if self._status not in BODY_STATUSES and is_redirect(self._status, self._headers):
+        if is_redirect(self._status, self._headers):
             self._release()  # no answer yet: where it leads to will tell
 
     def _blame(self, location: str, error: BaseException) -> str:
