@@ -24,8 +24,8 @@ from failover.breaker import (
     State,
     Transition,
 )
-from failover.breaker.exchange import exchange_of
-from failover.breaker.stores import Held
+from failover.breaker.distributed.worker import worker_of
+from failover.breaker.stores import StoredRecord
 from failover.breaker.stores.memory import MemoryStore
 
 _CALM: Final = 10.0  # seconds without a bad call after which all is over,
@@ -85,20 +85,20 @@ class Outcome:
 class _Side:
     """One client's way to the store. It works at once, and does not push."""
 
-    instant = True
+    is_local = True
 
     def __init__(self, world: MemoryStore, refresh: float) -> None:
         self.url = "virtual://"
         self.refresh = refresh
         self._world = world
 
-    def read(self, names: Iterable[str]) -> dict[str, Held]:
+    def read(self, names: Iterable[str]) -> dict[str, StoredRecord]:
         return self._world.read(names)
 
-    def swap(self, name: str, body: bytes, expected: str | None, keep: float | None = None) -> str | None:
-        return self._world.swap(name, body, expected, keep)
+    def compare_and_set(self, name: str, body: bytes, expected: str | None, ttl: float | None = None) -> str | None:
+        return self._world.compare_and_set(name, body, expected, ttl)
 
-    def watch(self, changed: Callable[[str | None], None]) -> bool:  # noqa: ARG002 (the protocol's)
+    def subscribe(self, changed: Callable[[str | None], None]) -> bool:  # noqa: ARG002 (the protocol's)
         return False
 
     def forget_connections(self) -> None: ...
@@ -127,7 +127,7 @@ class Simulation:
         self._random = random.Random(f"{case.seed} {case.clients}")  # the same arrivals in each case of a size
         self._world = MemoryStore(clock=self._clock) if case.shared else None
         if self._world is not None:
-            self._world.watch(self._written)
+            self._world.subscribe(self._written)
         self._events: list[tuple[float, int, int, int]] = []
         self._pushed = 0
         self._not_open = case.clients
@@ -217,7 +217,7 @@ class Simulation:
         client.look_due = False
         assert client.side is not None  # noqa: S101 (only who shares looks)
         before = client.circuit.snapshot()["era"]
-        exchange_of(client.side).turn(refresh=True)
+        worker_of(client.side).turn(refresh=True)
         if client.circuit.snapshot()["era"] != before:
             # What it waited for is another thing now.
             client.turn += 1

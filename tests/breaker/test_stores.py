@@ -21,6 +21,7 @@ from failover.breaker.stores import Store, StoreError, open_store
 from failover.breaker.stores.memory import MemoryStore
 from failover.breaker.stores.store import LARGEST, age_by, key_of
 from tests.breaker.conftest import KINDS, connection_string
+from tests.breaker.fronts import front
 from tests.redis_server import RedisServer, free_port, run_redis
 from tests.servers import Azurite, Clock, make_certificate
 
@@ -48,7 +49,7 @@ NAMES = [
 
 def test_what_is_written_is_read_with_its_version_and_age(store: Store) -> None:
     assert store.read(["one"]) == {}
-    version = store.swap("one", b'{"v": 1}', None)
+    version = store.compare_and_set("one", b'{"v": 1}', None)
     assert version
     held = store.read(["one", "two"])
     assert set(held) == {"one"}
@@ -58,24 +59,24 @@ def test_what_is_written_is_read_with_its_version_and_age(store: Store) -> None:
 
 
 def test_a_swap_wants_the_version_that_is_held(store: Store) -> None:
-    other = store.swap("another", b"a", None)
-    assert store.swap("one", b"a", other) is None
+    other = store.compare_and_set("another", b"a", None)
+    assert store.compare_and_set("one", b"a", other) is None
     assert set(store.read(["one", "another"])) == {"another"}
-    first = store.swap("one", b"a", None)
+    first = store.compare_and_set("one", b"a", None)
     assert first is not None
-    assert store.swap("one", b"b", None) is None
-    second = store.swap("one", b"c", first)
+    assert store.compare_and_set("one", b"b", None) is None
+    second = store.compare_and_set("one", b"c", first)
     assert second not in (None, first)
-    assert store.swap("one", b"d", first) is None
+    assert store.compare_and_set("one", b"d", first) is None
     assert store.read(["one"])["one"].body == b"c"
 
 
 def test_the_same_body_again_is_a_new_version(store: Store) -> None:
-    first = store.swap("one", b"same", None)
-    second = store.swap("one", b"same", first)
+    first = store.compare_and_set("one", b"same", None)
+    second = store.compare_and_set("one", b"same", first)
     assert second is not None
     assert second != first
-    assert store.swap("one", b"late", first) is None
+    assert store.compare_and_set("one", b"late", first) is None
 
 
 def test_reading_nothing_is_no_mistake(store: Store) -> None:
@@ -84,7 +85,7 @@ def test_reading_nothing_is_no_mistake(store: Store) -> None:
 
 def test_any_name_is_a_record_of_its_own(store: Store) -> None:
     for number, name in enumerate(NAMES):
-        assert store.swap(name, str(number).encode(), None) is not None, name
+        assert store.compare_and_set(name, str(number).encode(), None) is not None, name
     held = store.read(NAMES)
     assert [int(held[name].body) for name in NAMES] == list(range(len(NAMES)))
 
@@ -98,14 +99,14 @@ def test_keys_are_short_plain_and_unlike() -> None:
 @pytest.mark.parametrize("size", [0, 1, 300, LARGEST])
 def test_a_record_of_any_size_up_to_the_largest(store: Store, size: int) -> None:
     body = os.urandom(size)
-    version = store.swap("one", body, None)
+    version = store.compare_and_set("one", body, None)
     assert store.read(["one"])["one"].body == body
-    assert store.swap("one", body[::-1], version) is not None
+    assert store.compare_and_set("one", body[::-1], version) is not None
 
 
 def test_a_larger_one_is_refused_before_anything_is_sent(store: Store) -> None:
     with pytest.raises(ValueError, match=str(LARGEST)):
-        store.swap("one", b"x" * (LARGEST + 1), None)
+        store.compare_and_set("one", b"x" * (LARGEST + 1), None)
     assert store.read(["one"]) == {}
 
 
@@ -118,7 +119,7 @@ def add_one(store: Store, name: str) -> int:
     while True:
         held = store.read([name]).get(name)
         number = int(held.body) if held else 0
-        if store.swap(name, str(number + 1).encode(), held.version if held else None) is not None:
+        if store.compare_and_set(name, str(number + 1).encode(), held.version if held else None) is not None:
             return lost
         lost += 1
 
@@ -148,7 +149,7 @@ def test_of_writers_at_a_barrier_one_wins_each_round(store: Store) -> None:
             barrier.wait()
             expected = version[0]
             barrier.wait()
-            new = store.swap("one", f"{number} {me}".encode(), expected)
+            new = store.compare_and_set("one", f"{number} {me}".encode(), expected)
             won.append(new)
             if new is not None:
                 version[0] = new
@@ -186,30 +187,30 @@ def test_processes_that_count_together_lose_nothing(kind: str, store_url: Callab
 
 @pytest.mark.parametrize("hours", [-1, 1])
 def test_a_wall_clock_that_is_wrong_changes_no_age(store: Store, hours: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    store.swap("one", b"x", None)
+    store.compare_and_set("one", b"x", None)
     real = time.time
     monkeypatch.setattr(time, "time", lambda: real() + hours * 3600)
     assert 0 <= store.read(["one"])["one"].age < 3
-    other = store.swap("two", b"x", None)
+    other = store.compare_and_set("two", b"x", None)
     assert other is not None
     assert 0 <= store.read(["two"])["two"].age < 3
 
 
 def test_a_record_ages_until_it_is_written_again(store: Store) -> None:
     started = time.monotonic()
-    version = store.swap("one", b"x", None)
+    version = store.compare_and_set("one", b"x", None)
     account = store.url.startswith(("blob", "table"))
     time.sleep(2.1 if account else 0.2)  # the store's own clock is the matter here, and nobody can move that
     age, passed = store.read(["one"])["one"].age, time.monotonic() - started
     assert (0.9 if account else 0.19) < age < passed + 0.01
-    store.swap("one", b"y", version)
+    store.compare_and_set("one", b"y", version)
     assert store.read(["one"])["one"].age < 0.1
 
 
 def test_age_of_memory_is_by_its_clock() -> None:
     clock = Clock()
     store = MemoryStore(clock=clock)
-    store.swap("one", b"x", None)
+    store.compare_and_set("one", b"x", None)
     clock.advance(12.5)
     assert store.read(["one"])["one"].age == 12.5
     clock.advance(-100)
@@ -243,8 +244,8 @@ def test_what_is_not_ours_is_read_as_it_is_and_not_overwritten(
     held = store.read(["one", "two", "three", "four"])
     assert {name: each.body for name, each in held.items()} == {"one": b"", "two": b""}
     for name in ("one", "two", "three"):
-        assert store.swap(name, b"ours", None) is None
-        assert store.swap(name, b"ours", held[name].version if name in held else "v") is None
+        assert store.compare_and_set(name, b"ours", None) is None
+        assert store.compare_and_set(name, b"ours", held[name].version if name in held else "v") is None
     assert client.get(f"{prefix}circuit:one") == b"a string"
 
     store = open_store(store_url("blob"))
@@ -252,7 +253,7 @@ def test_what_is_not_ours_is_read_as_it_is_and_not_overwritten(
     container.create_container()
     container.upload_blob("circuits/one", b"x" * (LARGEST * 10))
     assert len(store.read(["one"])["one"].body) <= LARGEST + 1
-    assert store.swap("one", b"ours", None) is None
+    assert store.compare_and_set("one", b"ours", None) is None
 
     store = open_store(store_url("table"))
     table = TableClient.from_connection_string(connection_string(azurite), store.url[8:])
@@ -261,7 +262,7 @@ def test_what_is_not_ours_is_read_as_it_is_and_not_overwritten(
     table.create_entity({"PartitionKey": "circuits", "RowKey": "two", "else": "x"})
     assert {name: each.body for name, each in store.read(["one", "two"]).items()} == {"one": b"", "two": b""}
     assert {name: each.body for name, each in store.read(["one", "two", "x"]).items()} == {"one": b"", "two": b""}
-    assert store.swap("one", b"ours", None) is None
+    assert store.compare_and_set("one", b"ours", None) is None
 
 
 # --- bad days -------------------------------------------------------------------------------------------------
@@ -289,7 +290,10 @@ def url_at(kind: str, port: int, monkeypatch: pytest.MonkeyPatch) -> str:
 def test_an_unreachable_store_says_so_soon(kind: str, how: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with silent_server() as silent:
         store = open_store(url_at(kind, silent if how == "says nothing" else free_port(), monkeypatch))
-        acts: list[Callable[[], object]] = [lambda: store.read(["one"]), lambda: store.swap("one", b"x", None)]
+        acts: list[Callable[[], object]] = [
+            lambda: store.read(["one"]),
+            lambda: store.compare_and_set("one", b"x", None),
+        ]
         for act in acts[1:] if how == "says nothing" else acts:
             started = time.monotonic()
             with pytest.raises(StoreError) as caught:
@@ -316,9 +320,9 @@ def test_redis_refuses_a_wrong_password_without_showing_it(tmp_path: Path) -> No
             assert_no_secret(repr(store))
         store = open_store(f"redis://127.0.0.1:{server.port}/0")
         with pytest.raises(StoreError, match="Authentication"):
-            store.swap("one", b"x", None)
+            store.compare_and_set("one", b"x", None)
         store = open_store(f"redis://:right@127.0.0.1:{server.port}/0")
-        assert store.swap("one", b"x", None)
+        assert store.compare_and_set("one", b"x", None)
 
 
 @pytest.mark.parametrize("kind", ["blob", "table"])
@@ -328,7 +332,7 @@ def test_an_account_refuses_a_wrong_key_without_showing_it(
     key = base64.b64encode(b"hunter2 hunter2 hunter2").decode()
     monkeypatch.setenv("FAILOVER_STATE_CONNECTION_STRING", connection_string(azurite, key=key))
     store = open_store(f"{kind}://wrongkey")
-    for act in (lambda: store.read(["one"]), lambda: store.swap("one", b"x", None)):
+    for act in (lambda: store.read(["one"]), lambda: store.compare_and_set("one", b"x", None)):
         with pytest.raises(StoreError, match="403") as caught:
             act()
         assert_no_secret(str(caught.value))
@@ -338,7 +342,7 @@ def test_an_account_refuses_a_wrong_key_without_showing_it(
 def test_redis_that_was_lost_is_used_again_when_it_is_back(tmp_path: Path) -> None:
     with run_redis(tmp_path) as server:
         store = open_store(server.url)
-        assert store.swap("one", b"x", None)
+        assert store.compare_and_set("one", b"x", None)
         server.stop()
         with pytest.raises(StoreError):
             store.read(["one"])
@@ -349,11 +353,12 @@ def test_redis_that_was_lost_is_used_again_when_it_is_back(tmp_path: Path) -> No
 @pytest.mark.redis
 def test_redis_over_a_unix_socket_and_over_tls(tmp_path: Path) -> None:
     certificate, key = make_certificate(tmp_path)
-    port = free_port()
-    tls = f"--tls-port {port} --tls-cert-file {certificate} --tls-key-file {key} --tls-auth-clients no"
-    with run_redis(tmp_path, password="right", more=f"--unixsocket {tmp_path}/s {tls}"):
+    with (
+        run_redis(tmp_path, password="right", more=f"--unixsocket {tmp_path}/s") as server,
+        front(server.port, tls=(certificate, key)) as port,
+    ):
         unix = open_store(f"unix://:right@{tmp_path}/s?db=3")
-        assert unix.swap("one", b"x", None)
+        assert unix.compare_and_set("one", b"x", None)
         trusting = open_store(f"rediss://:right@127.0.0.1:{port}/3?ssl_ca_certs={certificate}")
         assert trusting.read(["one"])["one"].body == b"x"
         with pytest.raises(StoreError, match=r"CERTIFICATE_VERIFY_FAILED|certificate"):
@@ -373,14 +378,14 @@ def test_redis_pushes_each_change(store_url: Callable[[str], str], redis_server:
         seen.append(name)
         (subscribed if name is None else came).release()
 
-    assert store.watch(changed)
+    assert store.subscribe(changed)
     assert subscribed.acquire(timeout=5)
     name = "https://x/日本 \ud83d"
     took = []
     for _ in range(20):
         held = store.read([name]).get(name)
         started = time.perf_counter()
-        store.swap(name, b"x", held.version if held else None)
+        store.compare_and_set(name, b"x", held.version if held else None)
         assert came.acquire(timeout=5)
         took.append(time.perf_counter() - started)
     assert set(seen) == {None, name}
@@ -394,22 +399,22 @@ def test_redis_forgets_what_need_not_be_kept(store_url: Callable[[str], str], re
     client: Any = redis.Redis(port=redis_server.port)
     url = store_url("redis")
     store, key = open_store(url), f"{url.partition('prefix=')[2]}circuit:one"
-    version = store.swap("one", b"x", None, keep=90.0)
+    version = store.compare_and_set("one", b"x", None, ttl=90.0)
     assert 85 < client.ttl(key) <= 90
-    version = store.swap("one", b"x", version)
+    version = store.compare_and_set("one", b"x", version)
     assert client.ttl(key) == -1
-    version = store.swap("one", b"x", version, keep=0.001)
+    version = store.compare_and_set("one", b"x", version, ttl=0.001)
     deadline = time.monotonic() + 5
     while store.read(["one"]) and time.monotonic() < deadline:
         time.sleep(0.01)
-    assert store.swap("one", b"x", version) is None
-    assert store.swap("one", b"x", None)
+    assert store.compare_and_set("one", b"x", version) is None
+    assert store.compare_and_set("one", b"x", None)
 
 
 def test_redis_databases_and_prefixes_are_apart(store_url: Callable[[str], str], redis_server: RedisServer) -> None:
     url = store_url("redis")
     stores = [open_store(each) for each in (url, url.replace("/0?", "/1?"), f"{url}x")]
-    assert all(each.swap("one", b"x", None) for each in stores)
+    assert all(each.compare_and_set("one", b"x", None) for each in stores)
 
 
 # --- opening --------------------------------------------------------------------------------------------------

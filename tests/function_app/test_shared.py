@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from circuit import circuit_for
-from failover.breaker.stores import Held
+from failover.breaker.stores import StoredRecord
 from failover.breaker.stores.memory import MemoryStore
 from tests.breaker.clock import PATIENCE
 from tests.breaker.conftest import connection_string
@@ -135,19 +135,19 @@ def test_two_hosts_share_a_circuit_over_tables(azurite: Azurite, tmp_path: Path)
 class Watched(Side):
     """A store that notes on which threads its work is done."""
 
-    instant = False
+    is_local = False
 
     def __init__(self) -> None:
         super().__init__(MemoryStore())
         self.threads: set[int] = set()
 
-    def read(self, names: Iterable[str]) -> dict[str, Held]:
+    def read(self, names: Iterable[str]) -> dict[str, StoredRecord]:
         self.threads.add(threading.get_ident())
         return super().read(names)
 
-    def swap(self, name: str, body: bytes, expected: str | None, keep: float | None = None) -> str | None:
+    def compare_and_set(self, name: str, body: bytes, expected: str | None, ttl: float | None = None) -> str | None:
         self.threads.add(threading.get_ident())
-        return super().swap(name, body, expected, keep)
+        return super().compare_and_set(name, body, expected, ttl)
 
 
 def test_the_event_loop_does_none_of_the_stores_work(monkeypatch: pytest.MonkeyPatch) -> None:

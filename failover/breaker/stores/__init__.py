@@ -9,9 +9,9 @@ import threading
 from typing import Any, Final
 
 from failover.breaker.stores.memory import MemoryStore
-from failover.breaker.stores.store import Held, Store, StoreError
+from failover.breaker.stores.store import Store, StoredRecord, StoreError
 
-__all__ = ["Held", "Store", "StoreError", "open_store"]
+__all__ = ["Store", "StoreError", "StoredRecord", "open_store"]
 
 _KINDS: Final = "memory://, redis://host:port/db, rediss://host:port/db, unix:///path, blob://container or table://name"
 # Scheme: module here, class, what to install.

@@ -30,7 +30,7 @@ class AzureStore(ABC, Generic[C]):
     Nothing in it is ever forgotten. `C` is the SDK's client.
     """
 
-    instant = False
+    is_local = False
     refresh = 1.0
 
     def __init__(self, scheme: str, name: str) -> None:
@@ -45,7 +45,7 @@ class AzureStore(ABC, Generic[C]):
 
     @abstractmethod
     def _write(self, name: str, body: bytes, expected: str | None) -> str | None:
-        """As `Store.swap`; raises what the SDK does where something else is wrong."""
+        """As `Store.compare_and_set`; raises what the SDK does where something else is wrong."""
 
     @abstractmethod
     def _make(self) -> None:
@@ -58,7 +58,7 @@ class AzureStore(ABC, Generic[C]):
             # Without its words: they may quote the key.
             raise ValueError(f"{SETTING} is no connection string of a storage account") from None
 
-    def swap(self, name: str, body: bytes, expected: str | None, keep: float | None = None) -> str | None:  # noqa: ARG002 (see the class)
+    def compare_and_set(self, name: str, body: bytes, expected: str | None, ttl: float | None = None) -> str | None:  # noqa: ARG002 (see the class)
         check_size(body)
         try:
             return self._write(name, body, expected)
@@ -73,7 +73,7 @@ class AzureStore(ABC, Generic[C]):
         except AzureError as error:
             raise store_error(self.url, error) from None
 
-    def watch(self, changed: Callable[[str | None], None]) -> bool:  # noqa: ARG002 (an account pushes nothing)
+    def subscribe(self, changed: Callable[[str | None], None]) -> bool:  # noqa: ARG002 (an account pushes nothing)
         return False
 
     def forget_connections(self) -> None:

@@ -15,7 +15,7 @@ from azure.core.exceptions import (
 from azure.storage.blob import BlobClient, ContainerClient
 
 from failover.breaker.stores.azure import OPTIONS, AzureStore, code_of, date_into, store_error
-from failover.breaker.stores.store import LARGEST, Held, StoreError, age_by, key_of
+from failover.breaker.stores.store import LARGEST, StoredRecord, StoreError, age_by, key_of
 
 
 class BlobStore(AzureStore[ContainerClient]):
@@ -27,11 +27,11 @@ class BlobStore(AzureStore[ContainerClient]):
     def _open(self, connection_string: str) -> ContainerClient:
         return ContainerClient.from_connection_string(connection_string, self._name, **OPTIONS)
 
-    def read(self, names: Iterable[str]) -> dict[str, Held]:
+    def read(self, names: Iterable[str]) -> dict[str, StoredRecord]:
         found = {name: self._read(name) for name in names}
         return {name: held for name, held in found.items() if held is not None}
 
-    def _read(self, name: str) -> Held | None:
+    def _read(self, name: str) -> StoredRecord | None:
         dates: list[str | None] = []
         try:
             stream = self._blob(name).download_blob(0, LARGEST + 1, raw_response_hook=date_into(dates))
@@ -43,9 +43,9 @@ class BlobStore(AzureStore[ContainerClient]):
                 return self._read_empty(name)
             raise store_error(self.url, error) from None
         version, written = stream.properties.etag, stream.properties.last_modified
-        return Held(body, str(version), age_by(dates[-1] if dates else None, written, 1.0))
+        return StoredRecord(body, str(version), age_by(dates[-1] if dates else None, written, 1.0))
 
-    def _read_empty(self, name: str) -> Held | None:
+    def _read_empty(self, name: str) -> StoredRecord | None:
         """A blob without bytes has no range that could be asked for."""
         try:
             properties = self._blob(name).get_blob_properties()
@@ -53,7 +53,7 @@ class BlobStore(AzureStore[ContainerClient]):
             return None
         except AzureError as error:
             raise store_error(self.url, error) from None
-        return Held(b"", str(properties.etag), 0.0)
+        return StoredRecord(b"", str(properties.etag), 0.0)
 
     def _write(self, name: str, body: bytes, expected: str | None) -> str | None:
         blob = self._blob(name)

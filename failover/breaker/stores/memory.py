@@ -6,13 +6,13 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 
-from failover.breaker.stores.store import Held, check_size
+from failover.breaker.stores.store import StoredRecord, check_size
 
 
 class MemoryStore:
     """A store without I/O. `clock`: seconds that only grow."""
 
-    instant = True
+    is_local = True
     refresh = 1.0
 
     def __init__(self, url: str = "memory://", *, clock: Callable[[], float] = time.monotonic) -> None:
@@ -23,13 +23,13 @@ class MemoryStore:
         self._writes = 0
         self._watchers: tuple[Callable[[str | None], None], ...] = ()
 
-    def read(self, names: Iterable[str]) -> dict[str, Held]:
+    def read(self, names: Iterable[str]) -> dict[str, StoredRecord]:
         with self._lock:
             now = self._clock()
             found = ((name, self._records.get(name)) for name in names)
-            return {name: Held(r[0], str(r[1]), max(0.0, now - r[2])) for name, r in found if r is not None}
+            return {name: StoredRecord(r[0], str(r[1]), max(0.0, now - r[2])) for name, r in found if r is not None}
 
-    def swap(self, name: str, body: bytes, expected: str | None, keep: float | None = None) -> str | None:  # noqa: ARG002 (nothing is forgotten here)
+    def compare_and_set(self, name: str, body: bytes, expected: str | None, ttl: float | None = None) -> str | None:  # noqa: ARG002 (nothing is forgotten here)
         check_size(body)
         with self._lock:
             held = self._records.get(name)
@@ -42,7 +42,7 @@ class MemoryStore:
             changed(name)
         return str(version)
 
-    def watch(self, changed: Callable[[str | None], None]) -> bool:
+    def subscribe(self, changed: Callable[[str | None], None]) -> bool:
         with self._lock:
             self._watchers = (*self._watchers, changed)
         return True

@@ -16,7 +16,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from failover.breaker.errors import describe
-from failover.breaker.stores.store import LARGEST, SECONDS, Held, StoreError, check_size, key_of
+from failover.breaker.stores.store import LARGEST, SECONDS, StoredRecord, StoreError, check_size, key_of
 
 # Version v, body b, and the time t in microseconds by the server's clock. A key that is no hash of ours loses the
 # race: it is left alone.
@@ -43,7 +43,7 @@ class RedisStore:
     `ValueError` for a URL that is none, without showing it, since it may hold a password.
     """
 
-    instant = False
+    is_local = False
     refresh = 1.0
 
     def __init__(self, url: str) -> None:
@@ -68,9 +68,9 @@ class RedisStore:
         )
         return redis.Redis(connection_pool=pool)
 
-    def read(self, names: Iterable[str]) -> dict[str, Held]:
+    def read(self, names: Iterable[str]) -> dict[str, StoredRecord]:
         asked = list(names)
-        found: dict[str, Held] = {}
+        found: dict[str, StoredRecord] = {}
         for start in range(0, len(asked), _AT_ONCE):
             part = asked[start : start + _AT_ONCE]
             pipe = self._client.pipeline(transaction=False)
@@ -86,9 +86,9 @@ class RedisStore:
                     found[name] = held
         return found
 
-    def _held(self, answer: Any, now: float) -> Held | None:
+    def _held(self, answer: Any, now: float) -> StoredRecord | None:
         if isinstance(answer, redis.ResponseError) and str(answer).startswith("WRONGTYPE"):
-            return Held(b"", "", 0.0)
+            return StoredRecord(b"", "", 0.0)
         if isinstance(answer, Exception):
             raise self._error(answer)
         version, body, written = answer
@@ -97,21 +97,21 @@ class RedisStore:
         try:
             age = max(0.0, now - int(written) / 1e6)
         except (TypeError, ValueError):
-            return Held(b"", "", 0.0)
-        return Held((body or b"")[: LARGEST + 1], (version or b"").decode("ascii", "replace"), age)
+            return StoredRecord(b"", "", 0.0)
+        return StoredRecord((body or b"")[: LARGEST + 1], (version or b"").decode("ascii", "replace"), age)
 
-    def swap(self, name: str, body: bytes, expected: str | None, keep: float | None = None) -> str | None:
+    def compare_and_set(self, name: str, body: bytes, expected: str | None, ttl: float | None = None) -> str | None:
         check_size(body)
         if expected == "":  # of something that is not ours
             return None
         version = secrets.token_hex(8)
-        milliseconds = "" if keep is None else str(max(1, round(keep * 1000)))
+        milliseconds = "" if ttl is None else str(max(1, round(ttl * 1000)))
         raw = name.encode("utf-8", "surrogatepass")
         arguments = (expected or "", version, body, milliseconds, self._channel, raw)
         done = self._try(lambda: self._client.execute_command("EVAL", _SWAP, 1, self._key(name), *arguments))
         return version if done else None
 
-    def watch(self, changed: Callable[[str | None], None]) -> bool:
+    def subscribe(self, changed: Callable[[str | None], None]) -> bool:
         threading.Thread(target=self._listen, args=(changed, self._client), name="failover push", daemon=True).start()
         return True
 

@@ -26,7 +26,7 @@ class StoreError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class StoredRecord:
     """A record as the store holds it.
 
     body: as it was written, or what somebody else left there (empty where that has no bytes of its own).
@@ -45,23 +45,23 @@ class Store(Protocol):
     url: str
     """What was opened, without credentials."""
 
-    instant: bool
+    is_local: bool
     """Whether it works without I/O, so that no caller and no event loop is held up by it."""
 
     refresh: float
     """Seconds between two looks of a process at all its circuits' records."""
 
-    def read(self, names: Iterable[str]) -> dict[str, Held]:
+    def read(self, names: Iterable[str]) -> dict[str, StoredRecord]:
         """What is held for these circuits; those of which nothing is held are left out."""
 
-    def swap(self, name: str, body: bytes, expected: str | None, keep: float | None = None) -> str | None:
+    def compare_and_set(self, name: str, body: bytes, expected: str | None, ttl: float | None = None) -> str | None:
         """Write if the version is still `expected` (None: if nothing is held).
 
-        Gives the new version, or None where another writer was first. `keep`: seconds after which a store that
+        Gives the new version, or None where another writer was first. `ttl`: seconds after which a store that
         can forget may forget the record; None: never. `ValueError` if the body is larger than `LARGEST`.
         """
 
-    def watch(self, changed: Callable[[str | None], None]) -> bool:
+    def subscribe(self, changed: Callable[[str | None], None]) -> bool:
         """Have `changed` called with the name at each write by anybody, from any thread; None: perhaps all changed.
 
         False where the store cannot push.

@@ -16,7 +16,7 @@ from azure.core.exceptions import (
 from azure.data.tables import TableClient, UpdateMode
 
 from failover.breaker.stores.azure import OPTIONS, AzureStore, code_of, date_into, store_error
-from failover.breaker.stores.store import Held, age_by, key_of
+from failover.breaker.stores.store import StoredRecord, age_by, key_of
 
 _PARTITION: Final = "circuits"
 _FEW: Final = 2  # up to so many are read one by one: a query of a large table costs more
@@ -31,7 +31,7 @@ class TableStore(AzureStore[TableClient]):
     def _open(self, connection_string: str) -> TableClient:
         return TableClient.from_connection_string(connection_string, self._name, **OPTIONS)
 
-    def read(self, names: Iterable[str]) -> dict[str, Held]:
+    def read(self, names: Iterable[str]) -> dict[str, StoredRecord]:
         wanted = {key_of(name): name for name in names}
         try:
             if len(wanted) <= _FEW:
@@ -43,7 +43,7 @@ class TableStore(AzureStore[TableClient]):
         except AzureError as error:
             raise store_error(self.url, error) from None
 
-    def _read(self, key: str) -> Held | None:
+    def _read(self, key: str) -> StoredRecord | None:
         dates: list[str | None] = []
         try:
             entity = self._client.get_entity(_PARTITION, key, raw_response_hook=date_into(dates))
@@ -51,10 +51,10 @@ class TableStore(AzureStore[TableClient]):
             return None
         return _held(entity, dates)
 
-    def _read_all(self, wanted: dict[str, str]) -> dict[str, Held]:
+    def _read_all(self, wanted: dict[str, str]) -> dict[str, StoredRecord]:
         dates: list[str | None] = []
         rows = self._client.query_entities(f"PartitionKey eq '{_PARTITION}'", raw_response_hook=date_into(dates))
-        found: dict[str, Held] = {}
+        found: dict[str, StoredRecord] = {}
         for entity in rows:
             name = wanted.get(str(entity["RowKey"]))
             if name is not None:
@@ -83,9 +83,9 @@ class TableStore(AzureStore[TableClient]):
                 raise
 
 
-def _held(entity: Any, dates: list[str | None]) -> Held:
+def _held(entity: Any, dates: list[str | None]) -> StoredRecord:
     body = entity.get("record")
-    return Held(
+    return StoredRecord(
         body if isinstance(body, bytes) else b"",
         str(entity.metadata["etag"]),
         age_by(dates[-1] if dates else None, entity.metadata.get("timestamp")),

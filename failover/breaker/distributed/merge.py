@@ -7,9 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Final, TypeAlias
 
+from failover.breaker.distributed.record import Place, Written
 from failover.breaker.machine import Context, Event, Record, State, closed, step
 from failover.breaker.policy import AfterCalls, Cooldown, Policy
-from failover.breaker.written import Place, Written
 
 _REMEMBERED: Final = 86_400.0  # seconds for which a record is kept beyond the time that it tells of
 

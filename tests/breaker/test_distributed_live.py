@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from failover.breaker import CircuitBreaker, CircuitOpen, ConsecutiveFailures, Cooldown, Policy, State
-from failover.breaker.exchange import exchange_of
-from failover.breaker.stores import Held, Store, _make, open_store
+from failover.breaker.distributed.worker import worker_of
+from failover.breaker.stores import Store, StoredRecord, _make, open_store
 from failover.breaker.stores.memory import MemoryStore
 from tests.breaker.clock import state
 from tests.breaker.conftest import KINDS
@@ -77,16 +77,16 @@ def test_a_trip_a_probe_and_a_recovery_over_each_store(kind: str, store_url: Cal
 class Slow(MemoryStore):
     """Answers after `seconds`, on whichever thread asks."""
 
-    instant = False
+    is_local = False
     seconds = 0.4
 
-    def read(self, names: Iterable[str]) -> dict[str, Held]:
+    def read(self, names: Iterable[str]) -> dict[str, StoredRecord]:
         time.sleep(self.seconds)
         return super().read(names)
 
-    def swap(self, name: str, body: bytes, expected: str | None, keep: float | None = None) -> str | None:
+    def compare_and_set(self, name: str, body: bytes, expected: str | None, ttl: float | None = None) -> str | None:
         time.sleep(self.seconds)
-        return super().swap(name, body, expected, keep)
+        return super().compare_and_set(name, body, expected, ttl)
 
 
 def test_a_slow_store_delays_no_call() -> None:
@@ -196,7 +196,7 @@ def test_a_redis_that_goes_and_comes_back(tmp_path: Path, caplog: pytest.LogCapt
         late.reset()
         wait_for(lambda: {state(each) for each in (a, b, late)} == {State.CLOSED})
         assert caplog.text.count("decide locally") == 2
-        wait_for(lambda: exchange_of(stores[0]).broken is False)
+        wait_for(lambda: worker_of(stores[0]).broken is False)
 
 
 # --- fork and exit --------------------------------------------------------------------------------------------
@@ -286,6 +286,6 @@ def test_a_process_that_ends_waits_a_moment_for_its_store_and_no_longer() -> Non
     circuit = CircuitBreaker("remote", POLICY, store=store)
     circuit.trip()
     started = time.monotonic()
-    exchange_of(store).stop()
+    worker_of(store).stop()
     assert time.monotonic() - started < 2.0
     assert threading.active_count() > 0

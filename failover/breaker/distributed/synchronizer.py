@@ -5,7 +5,7 @@ compare-and-swap against the record that it saw last. Where another process was 
 adopted. What must be agreed before it happens is the probe: a call that could be one is turned away, a place is
 claimed in the background, and the next call takes it. While the store does not answer, the circuit does all this alone.
 
-Nothing here does I/O on a caller's thread: `Exchange` calls `work` and `saw`.
+Nothing here does I/O on a caller's thread: `StoreWorker` calls `work` and `saw`.
 """
 
 from __future__ import annotations
@@ -16,12 +16,7 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from failover.breaker.events import Transition
-from failover.breaker.exchange import exchange_of, logger
-from failover.breaker.machine import Context, Event, Record, State, step
-from failover.breaker.stores.store import Held, Store
-from failover.breaker.telling import reason
-from failover.breaker.translate import (
+from failover.breaker.distributed.merge import (
     Foreign,
     Key,
     adopted,
@@ -33,7 +28,12 @@ from failover.breaker.translate import (
     with_place,
     write_down,
 )
-from failover.breaker.written import Garbage, Written, decode, encode
+from failover.breaker.distributed.record import Garbage, Written, decode, encode
+from failover.breaker.distributed.worker import logger, worker_of
+from failover.breaker.events import Transition
+from failover.breaker.machine import Context, Event, Record, State, step
+from failover.breaker.stores.store import Store, StoredRecord
+from failover.breaker.telling import reason
 
 if TYPE_CHECKING:
     from failover.breaker.circuit import CircuitBreaker
@@ -43,13 +43,13 @@ _ATTEMPTS: Final = 5  # races lost in a row after which a publish waits for the 
 _NO_TOKEN: Final = (-1, "")
 
 
-class Link:
+class CircuitSynchronizer:
     """Between `circuit` and its record in `store`. What it knows is guarded by the circuit's lock."""
 
     def __init__(self, circuit: CircuitBreaker, store: Store) -> None:
         self.name = circuit.name
         self._circuit = circuit
-        self._exchange = exchange_of(store)
+        self._exchange = worker_of(store)
         self._garbage = False
         self._know_nothing()
         self._exchange.join(self)
@@ -84,7 +84,7 @@ class Link:
         A call takes it all the same: one whose callers come less often than the lease would never probe otherwise.
         """
         record, store, now = self._circuit._record, self._exchange.store, self._circuit._clock()
-        if not record.reserved or store.instant or now - self._looked_at > 3 * store.refresh:
+        if not record.reserved or store.is_local or now - self._looked_at > 3 * store.refresh:
             return False
         return all(now >= until for number, until in record.probes if number in record.reserved)
 
@@ -121,12 +121,12 @@ class Link:
                     return
                 written, expected, key = self._write(target, base), self._version, key_of_record(target)
             body = encode(written)
-            version = store.swap(self.name, body, expected, keep(written))
+            version = store.compare_and_set(self.name, body, expected, keep(written))
             if version is None:
                 self._exchange.deliver(self.name, store.read([self.name]).get(self.name))
             else:
                 self._won(written, version, key, target, base)
-                self._exchange.deliver(self.name, Held(body, version, 0.0))
+                self._exchange.deliver(self.name, StoredRecord(body, version, 0.0))
 
     def _wanted(self, record: Record) -> Record | None:
         """The record that the store should hold: the circuit's own, one with a place more, or None: as it is."""
@@ -181,7 +181,7 @@ class Link:
         self._attempted.clear()
         self._outage = False
 
-    def saw(self, held: Held | None) -> None:
+    def saw(self, held: StoredRecord | None) -> None:
         """What the store holds now."""
         circuit = self._circuit
         with circuit._lock:
@@ -208,7 +208,7 @@ class Link:
         record = self._circuit._record
         self._key = key_of_record(record) if record.state is State.CLOSED else (-1, frozenset(), 0)
 
-    def _saw_another(self, held: Held, now: float) -> None:
+    def _saw_another(self, held: StoredRecord, now: float) -> None:
         circuit, record = self._circuit, self._circuit._record
         try:
             written = decode(held.body)

@@ -11,10 +11,10 @@ import weakref
 from typing import TYPE_CHECKING, Final
 
 from failover.breaker.errors import describe
-from failover.breaker.stores.store import Held, Store, StoreError
+from failover.breaker.stores.store import Store, StoredRecord, StoreError
 
 if TYPE_CHECKING:
-    from failover.breaker.shared import Link
+    from failover.breaker.distributed.synchronizer import CircuitSynchronizer
 
 logger = logging.getLogger("failover.breaker")
 
@@ -22,7 +22,7 @@ _AT_ONCE: Final = 50  # names read between two looks at what is to be published 
 _AT_EXIT: Final = 1.5  # seconds that the end of the process waits for what is not published yet
 
 
-class Exchange:
+class StoreWorker:
     """Between the circuits of this process and one store. `broken` while the store does not do its work.
 
     With a store that works without I/O there is no thread: whoever posts does the work, outside all locks.
@@ -34,13 +34,13 @@ class Exchange:
         # Re-entrant: the garbage collector or a signal may run code that uses a circuit, at any point.
         self._wake = threading.Condition(threading.RLock())
         self._turning = threading.Lock()
-        self._links: dict[str, weakref.WeakSet[Link]] = {}
-        self._todo: dict[Link, None] = {}
+        self._links: dict[str, weakref.WeakSet[CircuitSynchronizer]] = {}
+        self._todo: dict[CircuitSynchronizer, None] = {}
         self._named: dict[str | None, None] = {}
         self._stopping = False
         self._thread: threading.Thread | None = None
 
-    def join(self, link: Link) -> None:
+    def join(self, link: CircuitSynchronizer) -> None:
         """From now on `link` hears of its circuit's record; the first look is taken at once."""
         with self._wake:
             self._links.setdefault(link.name, weakref.WeakSet()).add(link)
@@ -48,7 +48,7 @@ class Exchange:
                 self._start()
         self.changed(link.name)
 
-    def post(self, link: Link) -> None:
+    def post(self, link: CircuitSynchronizer) -> None:
         """Have `link` work with the store, soon."""
         with self._wake:
             self._todo[link] = None
@@ -63,7 +63,7 @@ class Exchange:
                 self._wake.notify()
         self._turn_at_once()
 
-    def deliver(self, name: str, held: Held | None) -> None:
+    def deliver(self, name: str, held: StoredRecord | None) -> None:
         """Tell all circuits of this name what the store holds."""
         with self._wake:
             links = list(self._links.get(name, ()))
@@ -119,7 +119,7 @@ class Exchange:
             logger.warning("circuits decide locally until their store works again: %s", what)
 
     def _turn_at_once(self) -> None:
-        if not self.store.instant:
+        if not self.store.is_local:
             return
         while self._todo or self._named:
             if not self._turning.acquire(blocking=False):
@@ -134,12 +134,12 @@ class Exchange:
     # --- the thread -------------------------------------------------------------------------------------------
 
     def _start(self) -> None:
-        if not self.store.instant:
+        if not self.store.is_local:
             self._thread = threading.Thread(target=self._run, name=f"failover {self.store.url}", daemon=True)
             self._thread.start()
         else:
             self._thread = threading.current_thread()  # stands for: there is nothing to start
-        self.store.watch(self.changed)
+        self.store.subscribe(self.changed)
 
     def _run(self) -> None:
         due = time.monotonic()
@@ -166,7 +166,7 @@ class Exchange:
             self._stopping = True
             self._wake.notify_all()
             thread = self._thread
-        if thread is not None and thread is not threading.current_thread() and not self.store.instant:
+        if thread is not None and thread is not threading.current_thread() and not self.store.is_local:
             thread.join(_AT_EXIT)
 
     def after_fork(self) -> None:
@@ -182,16 +182,16 @@ class Exchange:
             self._start()
 
 
-_exchanges: dict[int, Exchange] = {}
+_exchanges: dict[int, StoreWorker] = {}
 _making = threading.RLock()
 
 
-def exchange_of(store: Store) -> Exchange:
+def worker_of(store: Store) -> StoreWorker:
     """The one of this store in this process."""
     with _making:
         found = _exchanges.get(id(store))
         if found is None:
-            found = _exchanges[id(store)] = Exchange(store)
+            found = _exchanges[id(store)] = StoreWorker(store)
     return found
 
 

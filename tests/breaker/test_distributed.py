@@ -13,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from failover.breaker import AfterCalls, CircuitBreaker, CircuitOpen, ConsecutiveFailures, Cooldown, State, Transition
-from failover.breaker.exchange import exchange_of
+from failover.breaker.distributed.record import Garbage, Place, Written, decode, encode
+from failover.breaker.distributed.worker import worker_of
 from failover.breaker.stores import open_store
 from failover.breaker.stores.memory import MemoryStore
-from failover.breaker.written import Garbage, Place, Written, decode, encode
 from tests.breaker.clock import Clock, state
 from tests.breaker.fleet import POLICY, Fleet, Process, Side, boom
 
@@ -376,7 +376,7 @@ def test_unreachable_from_the_start_each_decides_alone_with_one_warning(caplog: 
             circuit.call(boom)
     assert state(circuit) is State.OPEN
     for _ in range(3):
-        exchange_of(side).turn(refresh=True)
+        worker_of(side).turn(refresh=True)
     fleet.wait(10.0)
     assert circuit.call(int) == 0
     assert state(circuit) is State.CLOSED
@@ -556,7 +556,7 @@ GARBAGE = [
 @pytest.mark.parametrize("body", GARBAGE, ids=range(len(GARBAGE)))
 def test_garbage_is_left_alone_and_the_circuit_decides_alone(body: bytes, caplog: pytest.LogCaptureFixture) -> None:
     fleet = Fleet(0)
-    fleet.world.swap("remote", body, None)
+    fleet.world.compare_and_set("remote", body, None)
     fleet.processes = [fleet.new(), fleet.new()]
     a = fleet.processes[0]
     a.fail()
@@ -576,9 +576,9 @@ def test_garbage_is_left_alone_and_the_circuit_decides_alone(body: bytes, caplog
 
 def test_after_garbage_a_good_record_is_shared_again() -> None:
     fleet = Fleet(0)
-    version = fleet.world.swap("remote", b"x", None)
+    version = fleet.world.compare_and_set("remote", b"x", None)
     fleet.processes = [fleet.new(), fleet.new()]
-    fleet.world.swap("remote", encode(Written(State.OPEN, "e", wait=5.0)), version)
+    fleet.world.compare_and_set("remote", encode(Written(State.OPEN, "e", wait=5.0)), version)
     fleet.look()
     assert all_are(fleet, State.OPEN)
     fleet.wait(5.0)
@@ -589,11 +589,11 @@ def test_after_garbage_a_good_record_is_shared_again() -> None:
 
 def test_a_wait_or_lease_without_end_is_cut_to_the_policys() -> None:
     fleet = Fleet(0)
-    version = fleet.world.swap("remote", encode(Written(State.OPEN, "e", wait=1e300)), None)
+    version = fleet.world.compare_and_set("remote", encode(Written(State.OPEN, "e", wait=1e300)), None)
     late = fleet.new()
     assert late.circuit.snapshot()["retry_after"] == 300.0
     places = (Place("other", 1, 1e300),)
-    fleet.world.swap("remote", encode(Written(State.HALF_OPEN, "f", places=places)), version)
+    fleet.world.compare_and_set("remote", encode(Written(State.HALF_OPEN, "f", places=places)), version)
     late.look()
     fleet.wait(30.1)
     assert late.admitted() is not None
@@ -644,8 +644,8 @@ def test_a_circuit_that_nobody_holds_is_forgotten() -> None:
     gone = weakref.ref(CircuitBreaker("remote", POLICY, store=store))
     gc.collect()
     assert gone() is None
-    exchange_of(store).turn(refresh=True)
-    assert exchange_of(store)._links == {}
+    worker_of(store).turn(refresh=True)
+    assert worker_of(store)._links == {}
 
 
 def test_a_listener_that_uses_its_circuit_meanwhile() -> None:

@@ -1,0 +1,1 @@
+"""One circuit in many processes, which agree in a store."""
