@@ -103,6 +103,8 @@ class _Side:
 
     def forget_connections(self) -> None: ...
 
+    def close(self) -> None: ...
+
 
 class _Client:
     """One circuit, and when its next call is due. `turn`: grows whenever that changes."""

@@ -14,6 +14,7 @@ import re
 import subprocess
 import sys
 import traceback
+import weakref
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
@@ -191,7 +192,7 @@ def check_settings(found: Mapping[str, str | None]) -> None:
 @pytest.fixture(autouse=True)
 def _no_state(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(STATE, "")  # which state_store sets, and only a fixture takes back
-    monkeypatch.setattr("failover.breaker.stores._opened", {})
+    monkeypatch.setattr("failover.breaker.stores._opened", weakref.WeakValueDictionary())
 
 
 @FUZZ

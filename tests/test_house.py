@@ -45,7 +45,7 @@ MAY_IMPORT = {
 }
 # Of the library, what may import packages of an extra.
 EXTRAS: dict[str, set[str]] = {
-    "failover.breaker.stores.": {"redis", "azure"},
+    "failover.breaker.stores.": {"redis", "azure", "requests", "urllib3"},
     "failover.breaker.otel": {"opentelemetry"},
 }
 NO_SCREEN = {"rich", "typer"}

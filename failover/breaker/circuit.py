@@ -11,6 +11,8 @@ import random as _random
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterable
+from contextlib import AbstractContextManager
+from dataclasses import replace
 from types import TracebackType
 from typing import Any, Final, ParamSpec, TypeVar, cast
 
@@ -96,7 +98,7 @@ class CircuitBreaker:
         self._last_error: BaseException | None = None
         self._shared: CircuitSynchronizer | None = None
         if store is not None:
-            self._shared = CircuitSynchronizer(self, store)
+            self._shared = CircuitSynchronizer(_Local(self), store)
 
     def __repr__(self) -> str:
         return f"<CircuitBreaker {self.name!r} {self.state.value}>"
@@ -344,3 +346,52 @@ class CircuitBreaker:
         if old.state is not new.state:
             why = reason(old, event, new, self.policy, said)
             self._teller.note(Transition(self.name, old.state, new.state, why))
+
+
+class _Local:
+    """A circuit as its synchronizer sees it: `failover.breaker.distributed.synchronizer.LocalCircuit`."""
+
+    __slots__ = ("_circuit",)
+
+    def __init__(self, circuit: CircuitBreaker) -> None:
+        self._circuit = circuit
+
+    @property
+    def name(self) -> str:
+        return self._circuit.name
+
+    @property
+    def policy(self) -> Policy:
+        return self._circuit.policy
+
+    @property
+    def lock(self) -> AbstractContextManager[Any]:
+        return self._circuit._lock
+
+    @property
+    def record(self) -> Record:
+        return self._circuit._record
+
+    @property
+    def clock(self) -> Callable[[], float]:
+        return self._circuit._clock
+
+    @property
+    def random(self) -> Callable[[], float]:
+        return self._circuit._random
+
+    def install(self, record: Record, why: str = "") -> None:
+        circuit, old = self._circuit, self._circuit._record
+        circuit._put(record)
+        if record.state is not old.state:
+            why = why or reason(old, Event.CALL, record, circuit.policy, "")
+            circuit._teller.note(Transition(circuit.name, old.state, record.state, why))
+
+    def dispatch(self) -> None:
+        self._circuit._teller.tell()
+
+    def after_fork(self) -> None:
+        circuit, record = self._circuit, self._circuit._record
+        circuit._lock = threading.RLock()
+        circuit._teller._telling = threading.Lock()
+        circuit._put(replace(record, probes=tuple((0, until) for _, until in record.probes), reserved=()))

@@ -48,6 +48,8 @@ class Side:
 
     def forget_connections(self) -> None: ...
 
+    def close(self) -> None: ...
+
     def _pass(self) -> None:
         self.operations += 1
         if self.down:

@@ -1,4 +1,4 @@
-"""What stands before a store's server in a test: TLS, or a line over which bytes come one by one."""
+"""What stands before a store's server in a test: it counts requests, speaks TLS, or lets bytes pass one by one."""
 
 from __future__ import annotations
 
@@ -8,53 +8,63 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 
 
-@contextmanager
-def front(port: int, *, tls: tuple[Path, Path] | None = None, each_byte: float | None = None) -> Iterator[int]:
-    """A port on 127.0.0.1 that passes everything on to `port`.
+@dataclass
+class Front:
+    """A port on 127.0.0.1 that passes everything on to a server there.
 
-    Args:
-        port: Of the server, on 127.0.0.1.
+    Attributes:
+        server: The server's port.
         tls: Certificate and key with which the front speaks TLS to its clients.
-        each_byte: Seconds before each byte of an answer; None: answers pass as they come.
+        each_byte: Seconds before each byte of an answer; None: answers pass as they come. May be changed any time.
+        port: The front's own.
+        requests: How many HTTP requests have passed.
     """
-    context = None
-    if tls is not None:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(*tls)
-    with socket.create_server(("127.0.0.1", 0), backlog=50) as listener:
-        threading.Thread(target=_accept, args=(listener, port, context, each_byte), daemon=True).start()
-        yield listener.getsockname()[1]
 
+    server: int
+    tls: tuple[Path, Path] | None = None
+    each_byte: float | None = None
+    port: int = 0
+    requests: int = 0
+    _lock: threading.Lock = field(default_factory=threading.Lock)
 
-def _accept(listener: socket.socket, port: int, context: ssl.SSLContext | None, each_byte: float | None) -> None:
-    with suppress(OSError):
-        while True:
-            client, _ = listener.accept()
-            threading.Thread(target=_serve, args=(client, port, context, each_byte), daemon=True).start()
-
-
-def _serve(client: socket.socket, port: int, context: ssl.SSLContext | None, each_byte: float | None) -> None:
-    with suppress(OSError):
-        if context is not None:
-            client = context.wrap_socket(client, server_side=True)
-        with client, socket.create_connection(("127.0.0.1", port)) as server:
-            there = threading.Thread(target=_pass, args=(client, server, None), daemon=True)
-            there.start()
-            _pass(server, client, each_byte)
-
-
-def _pass(source: socket.socket, target: socket.socket, each_byte: float | None) -> None:
-    with suppress(OSError):
-        while data := source.recv(65_536):
-            if each_byte is None:
-                target.sendall(data)
-                continue
-            for number in range(len(data)):
-                time.sleep(each_byte)
-                target.sendall(data[number : number + 1])
-    for each in (source, target):
+    def accept(self, listener: socket.socket) -> None:
         with suppress(OSError):
-            each.shutdown(socket.SHUT_RDWR)
+            while True:
+                client, _ = listener.accept()
+                threading.Thread(target=self._serve, args=(client,), daemon=True).start()
+
+    def _serve(self, client: socket.socket) -> None:
+        with suppress(OSError):
+            if self.tls is not None:
+                context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+                context.load_cert_chain(*self.tls)
+                client = context.wrap_socket(client, server_side=True)
+            with client, socket.create_connection(("127.0.0.1", self.server)) as server:
+                threading.Thread(target=self._pass, args=(client, server, True), daemon=True).start()
+                self._pass(server, client, False)
+
+    def _pass(self, source: socket.socket, target: socket.socket, there: bool) -> None:
+        with suppress(OSError):
+            while data := source.recv(65_536):
+                if there:
+                    with self._lock:
+                        self.requests += data.count(b" HTTP/1.1\r\n")
+                for piece in [data] if there or self.each_byte is None else (data[n : n + 1] for n in range(len(data))):
+                    time.sleep(self.each_byte or 0.0 if not there else 0.0)
+                    target.sendall(piece)
+        for each in (source, target):
+            with suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+
+
+@contextmanager
+def front(server: int, *, tls: tuple[Path, Path] | None = None, each_byte: float | None = None) -> Iterator[Front]:
+    """A front of the server at this port, for as long as the block lasts."""
+    with socket.create_server(("127.0.0.1", 0), backlog=50) as listener:
+        made = Front(server, tls, each_byte, listener.getsockname()[1])
+        threading.Thread(target=made.accept, args=[listener], daemon=True).start()
+        yield made

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from failover.breaker import AfterCalls, CircuitBreaker, CircuitOpen, ConsecutiveFailures, Cooldown, State, Transition
-from failover.breaker.distributed.record import Garbage, Place, Written, decode, encode
+from failover.breaker.distributed.record import ProbeLease, SharedRecord, UnreadableRecord, decode, encode
 from failover.breaker.distributed.worker import worker_of
 from failover.breaker.stores import open_store
 from failover.breaker.stores.memory import MemoryStore
@@ -517,7 +517,7 @@ def test_a_store_that_raises_anything_delays_and_fails_no_call(caplog: pytest.Lo
 
 # --- garbage --------------------------------------------------------------------------------------------------
 
-GOOD = json.loads(encode(Written(State.OPEN, "e", wait=5.0)))
+GOOD = json.loads(encode(SharedRecord(State.OPEN, "e", wait=5.0)))
 WRONG: list[dict[str, Any]] = [
     {"format": 2},
     {"format": "1"},
@@ -548,7 +548,7 @@ GARBAGE = [
     b"{}",
     b"[" * 16_000,
     b"9" * 16_000,
-    encode(Written(State.OPEN, "e"))[:-7],
+    encode(SharedRecord(State.OPEN, "e"))[:-7],
     *(json.dumps({**GOOD, **wrong}).encode() for wrong in WRONG),
 ]
 
@@ -578,7 +578,7 @@ def test_after_garbage_a_good_record_is_shared_again() -> None:
     fleet = Fleet(0)
     version = fleet.world.compare_and_set("remote", b"x", None)
     fleet.processes = [fleet.new(), fleet.new()]
-    fleet.world.compare_and_set("remote", encode(Written(State.OPEN, "e", wait=5.0)), version)
+    fleet.world.compare_and_set("remote", encode(SharedRecord(State.OPEN, "e", wait=5.0)), version)
     fleet.look()
     assert all_are(fleet, State.OPEN)
     fleet.wait(5.0)
@@ -589,20 +589,22 @@ def test_after_garbage_a_good_record_is_shared_again() -> None:
 
 def test_a_wait_or_lease_without_end_is_cut_to_the_policys() -> None:
     fleet = Fleet(0)
-    version = fleet.world.compare_and_set("remote", encode(Written(State.OPEN, "e", wait=1e300)), None)
+    version = fleet.world.compare_and_set("remote", encode(SharedRecord(State.OPEN, "e", wait=1e300)), None)
     late = fleet.new()
     assert late.circuit.snapshot()["retry_after"] == 300.0
-    places = (Place("other", 1, 1e300),)
-    fleet.world.compare_and_set("remote", encode(Written(State.HALF_OPEN, "f", places=places)), version)
+    places = (ProbeLease("other", 1, 1e300),)
+    fleet.world.compare_and_set("remote", encode(SharedRecord(State.HALF_OPEN, "f", places=places)), version)
     late.look()
     fleet.wait(30.1)
     assert late.admitted() is not None
 
 
 def test_a_record_survives_being_written_and_read() -> None:
-    record = Written(State.HALF_OPEN, "e", None, False, 3, 4, 5, 6, (Place("h", 1, 2.5), Place("i", 2, 0.0)))
+    record = SharedRecord(
+        State.HALF_OPEN, "e", None, False, 3, 4, 5, 6, (ProbeLease("h", 1, 2.5), ProbeLease("i", 2, 0.0))
+    )
     assert decode(encode(record)) == record
-    with pytest.raises(Garbage):
+    with pytest.raises(UnreadableRecord):
         decode(encode(record)[:-1])
 
 
@@ -645,7 +647,7 @@ def test_a_circuit_that_nobody_holds_is_forgotten() -> None:
     gc.collect()
     assert gone() is None
     worker_of(store).turn(refresh=True)
-    assert worker_of(store)._links == {}
+    assert worker_of(store)._members == {}
 
 
 def test_a_listener_that_uses_its_circuit_meanwhile() -> None:

@@ -16,8 +16,11 @@ import pytest
 
 from failover.breaker import CircuitBreaker, CircuitOpen, ConsecutiveFailures, Cooldown, Policy, State
 from failover.breaker.distributed.worker import worker_of
-from failover.breaker.stores import Store, StoredRecord, _make, open_store
+from failover.breaker.stores import Store, StoredRecord, open_store
+from failover.breaker.stores.blob import BlobStore
 from failover.breaker.stores.memory import MemoryStore
+from failover.breaker.stores.redis import RedisStore
+from failover.breaker.stores.table import TableStore
 from tests.breaker.clock import state
 from tests.breaker.conftest import KINDS
 from tests.breaker.fleet import boom
@@ -35,10 +38,20 @@ def wait_for(condition: Callable[[], object], seconds: float = 8.0) -> None:
         time.sleep(0.005)
 
 
+def another_way(url: str) -> Store:
+    """A second store object for one URL, as another process has it."""
+    kind, _, name = url.partition("://")
+    if kind == "blob":
+        return BlobStore(name, os.environ["FAILOVER_STATE_CONNECTION_STRING"])
+    if kind == "table":
+        return TableStore(name, os.environ["FAILOVER_STATE_CONNECTION_STRING"])
+    return RedisStore(url)
+
+
 def two_ways(url: str) -> list[Store]:
     """To the same records, as two processes have them; only memory is one."""
     first = open_store(url)
-    ways = [first, first if isinstance(first, MemoryStore) else _make(url.partition(":")[0], url)]
+    ways = [first, first if isinstance(first, MemoryStore) else another_way(url)]
     for store in ways:
         store.refresh = 0.1
     return ways

@@ -1,4 +1,4 @@
-"""A circuit's state as it is written down for other processes: durations, never times, since clocks differ."""
+"""The state of a circuit as it is stored for other processes: durations, never times, since clocks differ."""
 
 from __future__ import annotations
 
@@ -10,16 +10,22 @@ from typing import Any, Final
 from failover.breaker.machine import State
 
 FORMAT: Final = 1
-_LONGEST_HOLDER: Final = 64
+_LONGEST_TEXT: Final = 64  # characters of an epoch or a holder; ours have 16 and 8
 
 
-class Garbage(ValueError):  # noqa: N818 (it says what was found)
-    """What the store holds is no record that this version can read; the message says why in a few words."""
+class UnreadableRecord(ValueError):  # noqa: N818 (it says what was found)
+    """What the store holds is no record that this version can read. The message says why in a few words."""
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """A probe's place: whose it is, which of its holder's probes, and for how many seconds from the write."""
+class ProbeLease:
+    """A probe's place in a half-open circuit.
+
+    Attributes:
+        holder: The process that has it.
+        number: Which of its holder's probes it is.
+        left: Seconds from the write until it lapses.
+    """
 
     holder: str
     number: int
@@ -27,12 +33,15 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
+class SharedRecord:
     """The state of a circuit as all processes know it.
 
-    epoch: another one after each transition and each order by hand. wait: while open, seconds from the write until
-    a call may be the probe, or None where it does not go by time. ramp: while closed, seconds from the write until all
-    calls are admitted, or None. The rest is as in `failover.breaker.machine.Record`.
+    Attributes:
+        state: As in `failover.breaker.machine.Record`, like all that is not explained here.
+        epoch: A new random text after each transition and each order by hand.
+        wait: While open, seconds from the write until a call may be the probe. None: not by time.
+        places: While half-open, the probes under way.
+        ramp: While closed, seconds from the write until all calls are admitted. None: they are.
     """
 
     state: State
@@ -43,41 +52,45 @@ class Written:
     opened: int = 0
     openings: int = 0
     successes: int = 0
-    places: tuple[Place, ...] = ()
+    places: tuple[ProbeLease, ...] = ()
     ramp: float | None = None
 
 
-def encode(written: Written) -> bytes:
-    """JSON, the same bytes for the same record."""
+def encode(shared: SharedRecord) -> bytes:
+    """The record as JSON. The same record gives the same bytes."""
     fields = {
         "format": FORMAT,
-        "state": written.state.value,
-        "epoch": written.epoch,
-        "wait": written.wait,
-        "isolated": written.isolated,
-        "failures": written.failures,
-        "opened": written.opened,
-        "openings": written.openings,
-        "successes": written.successes,
-        "places": [[place.holder, place.number, round(place.left, 3)] for place in written.places],
-        "ramp": written.ramp,
+        "state": shared.state.value,
+        "epoch": shared.epoch,
+        "wait": shared.wait,
+        "isolated": shared.isolated,
+        "failures": shared.failures,
+        "opened": shared.opened,
+        "openings": shared.openings,
+        "successes": shared.successes,
+        "places": [[place.holder, place.number, round(place.left, 3)] for place in shared.places],
+        "ramp": shared.ramp,
     }
     return json.dumps(fields, separators=(",", ":")).encode()
 
 
-def decode(body: bytes) -> Written:
-    """Raises `Garbage`. Fields that it does not know are left alone: they came within the same format."""
+def decode(body: bytes) -> SharedRecord:
+    """The record in `body`. Unknown fields are ignored: a later version may add some within the same format.
+
+    Raises:
+        UnreadableRecord: It is none, or one of another format.
+    """
     try:
         fields = json.loads(body)
     except (ValueError, RecursionError):
-        raise Garbage("it is no JSON") from None
+        raise UnreadableRecord("it is no JSON") from None
     if not isinstance(fields, dict) or not isinstance(fields.get("format"), int):
-        raise Garbage("it is no record of a circuit")
+        raise UnreadableRecord("it is no record of a circuit")
     if fields["format"] != FORMAT:
-        raise Garbage(f"it has format {str(fields['format'])[:20]}, and this version reads {FORMAT}")
+        raise UnreadableRecord(f"it has format {str(fields['format'])[:20]}, and this version reads {FORMAT}")
     try:
-        wait, ramp = fields["wait"], fields.get("ramp")  # which came within this format
-        return Written(
+        wait, ramp = fields["wait"], fields.get("ramp")  # `ramp` was added within this format
+        return SharedRecord(
             state=State(fields["state"]),
             epoch=_text(fields["epoch"]),
             wait=None if wait is None else _seconds(wait),
@@ -86,15 +99,15 @@ def decode(body: bytes) -> Written:
             opened=_count(fields["opened"]),
             openings=_count(fields["openings"]),
             successes=_count(fields["successes"]),
-            places=tuple(Place(_text(h), _count(n), _seconds(left)) for h, n, left in fields["places"]),
+            places=tuple(ProbeLease(_text(h), _count(n), _seconds(left)) for h, n, left in fields["places"]),
             ramp=None if ramp is None else _seconds(ramp),
         )
     except (KeyError, TypeError, ValueError, OverflowError):
-        raise Garbage("a field is missing or wrong") from None
+        raise UnreadableRecord("a field is missing or wrong") from None
 
 
 def _text(value: Any) -> str:
-    if not isinstance(value, str) or not 0 < len(value) <= _LONGEST_HOLDER:
+    if not isinstance(value, str) or not 0 < len(value) <= _LONGEST_TEXT:
         raise ValueError
     return value
 

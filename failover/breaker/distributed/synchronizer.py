@@ -1,282 +1,327 @@
-"""One circuit's part in a fleet: what it publishes, what it adopts, and how it claims a probe's place.
+"""Keeps one circuit and its stored record in step: publishes, adopts, and claims the places of probes.
 
-All circuits of one name and store are one circuit. Each decides by itself, at once; what it decided is published by
-compare-and-swap against the record that it saw last. Where another process was first, the store wins: its record is
-adopted. What must be agreed before it happens is the probe: a call that could be one is turned away, a place is
-claimed in the background, and the next call takes it. While the store does not answer, the circuit does all this alone.
+Each circuit decides by itself, at once. What it decided is published by compare-and-set against the record that it saw
+last. Where another process was first, the store wins: its record is adopted. Only the probe must be agreed before it
+happens: a call that could be one is refused, a place is claimed in the background, and the next call takes it. While
+the store does not answer, the circuit does all this alone.
 
-Nothing here does I/O on a caller's thread: `StoreWorker` calls `work` and `saw`.
+Nothing here does I/O on a caller's thread: the store's `StoreWorker` calls `work` and `saw`.
 """
 
 from __future__ import annotations
 
+import json
 import secrets
-import threading
 import time
-from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any, Final, Protocol
 
 from failover.breaker.distributed.merge import (
-    Foreign,
-    Key,
-    adopted,
-    change,
-    foreign_of,
-    keep,
-    key_of_record,
-    merged,
-    with_place,
-    write_down,
+    PublicPart,
+    RemoteProbe,
+    adopt,
+    adoption_reason,
+    claim_probe,
+    merge_probes,
+    public_part,
+    remote_probes,
+    seconds_to_keep,
+    to_shared,
 )
-from failover.breaker.distributed.record import Garbage, Written, decode, encode
+from failover.breaker.distributed.record import SharedRecord, UnreadableRecord, decode, encode
 from failover.breaker.distributed.worker import logger, worker_of
-from failover.breaker.events import Transition
 from failover.breaker.machine import Context, Event, Record, State, step
+from failover.breaker.policy import Policy
 from failover.breaker.stores.store import Store, StoredRecord
-from failover.breaker.telling import reason
 
-if TYPE_CHECKING:
-    from failover.breaker.circuit import CircuitBreaker
+_CLAIM_SECONDS: Final = 1.0  # after which a claim without an answer is decided here
+_ATTEMPTS: Final = 5  # races lost in a row after which a publication waits for the next refresh
+_NOTHING_STORED: Final = (-1, "")
 
-_PATIENCE: Final = 1.0  # seconds after which a claim without an answer is decided here
-_ATTEMPTS: Final = 5  # races lost in a row after which a publish waits for the next look
-_NO_TOKEN: Final = (-1, "")
+
+class LocalCircuit(Protocol):
+    """What a synchronizer needs of its circuit."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def policy(self) -> Policy: ...
+
+    @property
+    def lock(self) -> AbstractContextManager[Any]:
+        """Re-entrant. Guards the record, and all that the synchronizer knows."""
+
+    @property
+    def record(self) -> Record: ...
+
+    @property
+    def clock(self) -> Callable[[], float]: ...
+
+    @property
+    def random(self) -> Callable[[], float]: ...
+
+    def install(self, record: Record, why: str = "") -> None:
+        """Under the lock: replace the record. `why`: the reason of the transition, where it is not a call's."""
+
+    def dispatch(self) -> None:
+        """Outside the lock: tell the events of what was installed."""
+
+    def after_fork(self) -> None:
+        """In a forked child: make new locks, and forget the probes that only the parent sends."""
 
 
 class CircuitSynchronizer:
-    """Between `circuit` and its record in `store`. What it knows is guarded by the circuit's lock."""
+    """Between one circuit and its record in `store`."""
 
-    def __init__(self, circuit: CircuitBreaker, store: Store) -> None:
+    def __init__(self, circuit: LocalCircuit, store: Store) -> None:
         self.name = circuit.name
         self._circuit = circuit
-        self._exchange = worker_of(store)
-        self._garbage = False
-        self._know_nothing()
-        self._exchange.join(self)
+        self._store = store
+        self._worker = worker_of(store)
+        self._forget()
+        self._worker.join(self)
 
-    def _know_nothing(self) -> None:
+    def _forget(self) -> None:
         self._holder = secrets.token_hex(4)
         # What the store held when it was last seen; version None: nothing.
         self._seen = False
         self._version: str | None = None
         self._epoch: str | None = None
-        self._foreign: tuple[Foreign, ...] = ()
+        self._remote: tuple[RemoteProbe, ...] = ()
         self._looked_at = 0.0
-        # What of the circuit's own record is in the store; the epoch of an era; writes whose answer is not known.
-        self._key: Key = key_of_record(self._circuit._record)
-        self._token: tuple[int, str] = _NO_TOKEN
-        self._attempted: dict[str, Key] = {}
+        # What of the circuit's own record is stored; the epoch of an era; writes whose answer is not known.
+        self._published: PublicPart = public_part(self._circuit.record)
+        self._era_and_epoch: tuple[int, str] = _NOTHING_STORED
+        self._attempted: dict[str, PublicPart] = {}
         self._claimed_at: float | None = None
         self._order: Event | None = None
         self._outage = False
+        # Why the circuit decides alone though the store works; "": it does not.
+        self._unreadable = ""
+        self._refused = ""
 
     # --- on a caller's thread ---------------------------------------------------------------------------------
 
     def asks(self) -> bool:
-        """Under the lock: whether a probe's place must be claimed; False while the store is of no help."""
-        if self._exchange.broken or self._garbage or self._place_lapsed():
+        """Under the lock: whether a probe's place must be claimed. False while the store is of no help."""
+        if self._worker.broken or self._unreadable or self._refused or self._place_lapsed():
             return False
-        return self._claimed_at is None or time.monotonic() - self._claimed_at < _PATIENCE
+        return self._claimed_at is None or time.monotonic() - self._claimed_at < _CLAIM_SECONDS
 
     def _place_lapsed(self) -> bool:
         """Whether a place was claimed here that lapsed before a call took it, and nobody else has it.
 
-        A call takes it all the same: one whose callers come less often than the lease would never probe otherwise.
+        A call takes it all the same: where calls come less often than the lease there would be no probe otherwise.
         """
-        record, store, now = self._circuit._record, self._exchange.store, self._circuit._clock()
+        record, store, now = self._circuit.record, self._store, self._circuit.clock()
         if not record.reserved or store.is_local or now - self._looked_at > 3 * store.refresh:
             return False
         return all(now >= until for number, until in record.probes if number in record.reserved)
 
     def claim(self) -> None:
         """A call could be a probe if this process had a place: ask for one."""
-        with self._circuit._lock:
+        with self._circuit.lock:
             if self._claimed_at is not None:
                 return
             self._claimed_at = time.monotonic()
-        self._exchange.post(self)
+        self._worker.post(self)
 
     def look(self) -> None:
         """The circuit's record may have changed: publish it where others must know."""
-        if key_of_record(self._circuit._record) != self._key:
-            self._outage = self._outage or self._exchange.broken
-            self._exchange.post(self)
+        if public_part(self._circuit.record) != self._published:
+            self._outage = self._outage or self._worker.broken
+            self._worker.post(self)
 
     def ordered(self, event: Event) -> None:
-        """Under the lock: an order by hand. It outlives a race with what another process decides by itself."""
+        """Under the lock: a change that outlives a race with what another process decides by itself.
+
+        Orders by hand are such changes, and the success of a last resort.
+        """
         self._order = event
 
-    # --- on the exchange's thread -----------------------------------------------------------------------------
+    # --- on the worker's thread -------------------------------------------------------------------------------
 
-    def work(self) -> None:
-        """Publish what is not published, claim what is asked for. Raises `StoreError`."""
-        store = self._exchange.store
+    def work(self) -> bool:
+        """Publish what is not published, claim what is asked for.
+
+        Returns:
+            False where others were first again and again: try again at the next refresh.
+
+        Raises:
+            StoreError: The store did not do it.
+        """
+        store = self._store
         for _ in range(_ATTEMPTS):
             if not self._seen:
                 self.saw(store.read([self.name]).get(self.name))
-            with self._circuit._lock:
-                base = self._circuit._record
-                target = self._wanted(base)
+            with self._circuit.lock:
+                base = self._circuit.record
+                target = self._target(base)
                 if target is None:
-                    return
-                written, expected, key = self._write(target, base), self._version, key_of_record(target)
-            body = encode(written)
-            version = store.compare_and_set(self.name, body, expected, keep(written))
+                    self._refused = ""
+                    return True
+                shared, expected, part = self._shared(target, base), self._version, public_part(target)
+            body = encode(shared)
+            version = store.compare_and_set(self.name, body, expected, seconds_to_keep(shared))
             if version is None:
-                self._exchange.deliver(self.name, store.read([self.name]).get(self.name))
+                self._worker.deliver(self.name, store.read([self.name]).get(self.name))
             else:
-                self._won(written, version, key, target, base)
-                self._exchange.deliver(self.name, StoredRecord(body, version, 0.0))
+                self._won(shared, version, part, target, base)
+                self._worker.deliver(self.name, StoredRecord(body, version, 0.0))
+        return False
 
-    def _wanted(self, record: Record) -> Record | None:
-        """The record that the store should hold: the circuit's own, one with a place more, or None: as it is."""
-        if self._garbage:
+    def _target(self, record: Record) -> Record | None:
+        """The record that should be stored: the circuit's own, one with a place more, or None: leave it as it is."""
+        if self._unreadable:
             self._claimed_at = self._order = None
             return None
-        if key_of_record(record) != self._key:
+        if public_part(record) != self._published:
             return record
-        target = None if self._claimed_at is None else self._with_place(record)
+        target = None if self._claimed_at is None else self._with_claim(record)
         if target is None:
             self._claimed_at = None
         return target
 
-    def _with_place(self, record: Record) -> Record | None:
+    def _with_claim(self, record: Record) -> Record | None:
         circuit = self._circuit
-        return with_place(record, Context(circuit.policy, circuit._clock(), circuit._random))
+        return claim_probe(record, Context(circuit.policy, circuit.clock(), circuit.random))
 
-    def _write(self, target: Record, base: Record) -> Written:
-        epoch = self._token[1]
-        if self._token[0] != target.era:
+    def _shared(self, target: Record, base: Record) -> SharedRecord:
+        epoch = self._era_and_epoch[1]
+        if self._era_and_epoch[0] != target.era:
             epoch = secrets.token_hex(8)
             if target is base:
-                self._token = (target.era, epoch)
-        foreign = self._foreign if epoch == self._epoch else ()
+                self._era_and_epoch = (target.era, epoch)
+        remote = self._remote if epoch == self._epoch else ()
         if epoch != self._epoch:
-            self._attempted[epoch] = key_of_record(target)
-        return write_down(target, epoch, self._holder, foreign, self._circuit._clock())
+            self._attempted[epoch] = public_part(target)
+        return to_shared(target, epoch, self._holder, remote, self._circuit.clock())
 
-    def _won(self, written: Written, version: str, key: Key, target: Record, base: Record) -> None:
+    def _won(self, shared: SharedRecord, version: str, part: PublicPart, target: Record, base: Record) -> None:
         circuit = self._circuit
-        with circuit._lock:
-            if written.epoch != self._epoch:
-                self._foreign = ()
-            self._synced(written, version, key)
+        with circuit.lock:
+            if shared.epoch != self._epoch:
+                self._remote = ()
+            self._synchronized(shared, version, part)
+            self._refused = ""
             if target is not base:
                 self._claimed_at = None
-            now = circuit._record
-            if target is not base and key_of_record(now) == key:  # the same was decided here, since it took so long
-                self._token = (now.era, written.epoch)
-            elif target is not base and now.era == base.era and key_of_record(now) == key_of_record(base):
+            now = circuit.record
+            if target is not base and public_part(now) == part:  # the same was decided here, since it took so long
+                self._era_and_epoch = (now.era, shared.epoch)
+            elif target is not base and now.era == base.era and public_part(now) == public_part(base):
                 # The place is ours. Taken once more, since a count that nobody else must know may have gone on.
-                placed = self._with_place(now)
+                placed = self._with_claim(now)
                 if placed is not None:
-                    self._token = (placed.era, written.epoch)
-                    self._install(placed, reason(now, Event.CALL, placed, circuit.policy, ""))
-            if key_of_record(circuit._record) == self._key:
+                    self._era_and_epoch = (placed.era, shared.epoch)
+                    circuit.install(placed)
+            if public_part(circuit.record) == self._published:
                 self._order = None
-        circuit._teller.tell()
+        circuit.dispatch()
 
-    def _synced(self, written: Written, version: str, key: Key) -> None:
-        self._version, self._epoch, self._key = version, written.epoch, key
+    def _synchronized(self, shared: SharedRecord, version: str, part: PublicPart) -> None:
+        self._version, self._epoch, self._published = version, shared.epoch, part
         self._attempted.clear()
         self._outage = False
 
-    def saw(self, held: StoredRecord | None) -> None:
-        """What the store holds now."""
+    def saw(self, stored: StoredRecord | None) -> None:
+        """What the store holds now. None: nothing."""
         circuit = self._circuit
-        with circuit._lock:
-            now = circuit._clock()
-            if held is None:
+        with circuit.lock:
+            now = circuit.clock()
+            if stored is None:
                 self._saw_nothing()
-            elif not self._seen or self._garbage or held.version != self._version:
-                self._saw_another(held, now)
+            elif not self._seen or self._unreadable or stored.version != self._version:
+                self._saw_another(stored, now)
             self._seen = True
             self._looked_at = now
-            unpublished = key_of_record(circuit._record) != self._key
-        circuit._teller.tell()
-        if unpublished and not self._garbage:
-            self._exchange.post(self)
+            unpublished = public_part(circuit.record) != self._published
+        circuit.dispatch()
+        if unpublished and not self._unreadable:
+            self._worker.post(self, again=True)
+
+    def looked(self) -> None:
+        """The worker has looked at the whole store: what is not delivered has not changed."""
+        self._looked_at = self._circuit.clock()
 
     def _saw_nothing(self) -> None:
-        self._garbage = False
+        self._unreadable = ""
         if self._version is None:
             return
         # The store has lost or forgotten it. What this process knows is all there is, if it is worth telling.
         self._version = self._epoch = None
-        self._foreign = ()
-        self._token = _NO_TOKEN
-        record = self._circuit._record
-        self._key = key_of_record(record) if record.state is State.CLOSED else (-1, frozenset(), 0)
+        self._remote = ()
+        self._era_and_epoch = _NOTHING_STORED
+        record = self._circuit.record
+        self._published = public_part(record) if record.state is State.CLOSED else (-1, frozenset(), 0)
 
-    def _saw_another(self, held: StoredRecord, now: float) -> None:
-        circuit, record = self._circuit, self._circuit._record
+    def _saw_another(self, stored: StoredRecord, now: float) -> None:
+        circuit, record = self._circuit, self._circuit.record
         try:
-            written = decode(held.body)
-        except Garbage as garbage:
-            if not self._garbage:
-                where = self._exchange.store.url
-                text = "circuit %s decides alone: what %s holds for it is left as it is: %s"
-                logger.warning(text, circuit._teller._name, where, garbage)
-            self._garbage = True
+            shared = decode(stored.body)
+        except UnreadableRecord as error:
+            self._say_alone(self._unreadable, f"what {self._store.url} holds for it is left as it is: {error}")
+            self._unreadable = str(error)
             return
-        self._garbage = False
+        self._unreadable = ""
         # A store that counts in whole seconds may say more than has passed since the last look.
-        age = min(held.age, now - self._looked_at) if self._seen else held.age
-        foreign = foreign_of(written, self._holder, age, now, circuit.policy)
-        ours = written.epoch in self._attempted
+        age = min(stored.age, now - self._looked_at) if self._seen else stored.age
+        remote = remote_probes(shared, self._holder, age, now, circuit.policy)
+        ours = shared.epoch in self._attempted
         if ours:  # though the answer was lost
-            self._synced(written, held.version, self._attempted[written.epoch])
-            if key_of_record(record) == self._key:
-                self._token = (record.era, written.epoch)
-        if self._token == (record.era, written.epoch):
-            record, key = merged(record, written, foreign, self._holder, self._key)
-            self._install(record, "")
+            self._synchronized(shared, stored.version, self._attempted[shared.epoch])
+            if public_part(record) == self._published:
+                self._era_and_epoch = (record.era, shared.epoch)
+        if self._era_and_epoch == (record.era, shared.epoch):
+            record, part = merge_probes(record, shared, remote, self._holder, self._published)
+            circuit.install(record)
             if record.state is State.HALF_OPEN and record.successes >= circuit.policy.successes_to_close:
-                over = step(record, Event.RESET, Context(circuit.policy, now, circuit._random)).record
-                self._install(over, "probes here and elsewhere succeeded")
-        elif key_of_record(record) != self._key and (ours or self._insists(written)):
-            # Published over it, by `work`.
-            self._version, self._epoch = held.version, written.epoch
+                over = step(record, Event.RESET, Context(circuit.policy, now, circuit.random)).record
+                circuit.install(over, "probes here and elsewhere succeeded")
+        elif public_part(record) != self._published and (ours or self._insists(shared)):
+            # `work` publishes ours over it.
+            self._version, self._epoch = stored.version, shared.epoch
             return
         else:
             # A process that starts with a circuit closed as all are has nothing to adopt.
-            calm = written.state is record.state is State.CLOSED and (written.ramp or 0.0) <= age
-            if self._seen or not calm:
-                record = adopted(record, written, foreign, age, now, circuit.policy, circuit._random)
-                self._install(record, change(written))
-            self._token, key = (record.era, written.epoch), key_of_record(record)
+            same = shared.state is record.state is State.CLOSED and (shared.ramp or 0.0) <= age
+            if self._seen or not same:
+                record = adopt(record, shared, remote, age, now, circuit.policy, circuit.random)
+                circuit.install(record, adoption_reason(shared))
+            self._era_and_epoch, part = (record.era, shared.epoch), public_part(record)
             self._order = None
-        self._foreign = foreign
-        self._synced(written, held.version, key)
+        self._remote = remote
+        self._synchronized(shared, stored.version, part)
 
-    def _insists(self, written: Written) -> bool:
+    def _insists(self, shared: SharedRecord) -> bool:
         """Whether an unpublished change of ours holds against a record that we did not see before it."""
         if not self._seen:
-            return self._order is not None or written.state is State.CLOSED
+            return self._order is not None or shared.state is State.CLOSED
         if self._outage:
             return False
         # In the epoch that our probe ended, others may have taken or left a place meanwhile.
-        ours = any(place.holder == self._holder for place in written.places)
-        return self._order is not None or (written.epoch == self._epoch and ours)
+        ours = any(place.holder == self._holder for place in shared.places)
+        return self._order is not None or (shared.epoch == self._epoch and ours)
 
-    def _install(self, record: Record, why: str) -> None:
-        """Under the lock: the record is another one from now on."""
-        circuit, old = self._circuit, self._circuit._record
-        circuit._put(record)
-        if record.state is not old.state:
-            circuit._teller.note(Transition(self.name, old.state, record.state, why))
+    def refused(self, what: str) -> None:
+        """The store works, and does not take what this circuit publishes: it decides alone until it does."""
+        self._say_alone(self._refused, what)
+        with self._circuit.lock:
+            self._refused = what
+
+    def _say_alone(self, said: str, what: str) -> None:
+        if not said:
+            logger.warning("circuit %s decides alone: %s", json.dumps(self.name), what)
 
     def store_failed(self) -> None:
         """A change that is not published yet now counts only against the version seen last."""
-        with self._circuit._lock:
-            if key_of_record(self._circuit._record) != self._key:
+        with self._circuit.lock:
+            if public_part(self._circuit.record) != self._published:
                 self._outage = True
 
     def after_fork(self) -> None:
-        """In the child: places and changes not yet published are the parent's; the store tells the rest."""
-        circuit = self._circuit
-        circuit._lock = threading.RLock()
-        circuit._teller._telling = threading.Lock()
-        record = circuit._record
-        circuit._put(replace(record, probes=tuple((0, until) for _, until in record.probes), reserved=()))
-        self._know_nothing()
+        """In a forked child: places and changes not yet published are the parent's. The store tells the rest."""
+        self._circuit.after_fork()
+        self._forget()

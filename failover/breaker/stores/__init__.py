@@ -6,61 +6,90 @@ import importlib
 import os
 import re
 import threading
+import weakref
 from typing import Any, Final
 
 from failover.breaker.stores.memory import MemoryStore
-from failover.breaker.stores.store import Store, StoredRecord, StoreError
+from failover.breaker.stores.store import Store, StoreClosed, StoredRecord, StoreError
 
-__all__ = ["Store", "StoreError", "StoredRecord", "open_store"]
+__all__ = ["Store", "StoreClosed", "StoreError", "StoredRecord", "open_store"]
 
-_KINDS: Final = "memory://, redis://host:port/db, rediss://host:port/db, unix:///path, blob://container or table://name"
-# Scheme: module here, class, what to install.
-_MODULES: Final = {
-    "redis": ("redis", "RedisStore", "ra-grs-failover[redis]"),
-    "rediss": ("redis", "RedisStore", "ra-grs-failover[redis]"),
-    "unix": ("redis", "RedisStore", "ra-grs-failover[redis]"),
-    "blob": ("blob", "BlobStore", "azure-storage-blob"),
-    "table": ("table", "TableStore", "ra-grs-failover[table]"),
+SETTING: Final = "FAILOVER_STATE_CONNECTION_STRING"
+"""The variable with the account of blob:// and table://, where `open_store` is not given it."""
+
+_KINDS: Final = (
+    "memory://, redis://host:port/db, redis+cluster://host:port, redis+sentinel://host:port/service (all of them also "
+    "with rediss or valkey), unix:///path, blob://container or table://name"
+)
+# Module here, class, and what to install. The project itself is on no index, so the SDK is named.
+_REDIS: Final = ("redis", "RedisStore", "redis>=5.1")
+_AZURE: Final = {
+    "blob": ("blob", "BlobStore", "azure-storage-blob>=12.24"),
+    "table": ("table", "TableStore", "azure-data-tables>=12.5"),
 }
+_OF_REDIS: Final = re.compile(r"unix|(rediss?|valkeys?)(\+cluster|\+sentinel)?")
 _NAMES: Final = {
     "blob": (re.compile(r"(?!.*--)[a-z0-9][a-z0-9-]{1,61}[a-z0-9]"), "3 to 63 lower-case letters, digits and single -"),
     "table": (re.compile(r"[A-Za-z][A-Za-z0-9]{2,62}"), "3 to 63 letters and digits, a letter first"),
 }
 
-_opened: dict[tuple[str, str], Store] = {}
+_opened: weakref.WeakValueDictionary[tuple[str, str], Any] = weakref.WeakValueDictionary()
 _lock = threading.Lock()
 
 
-def open_store(url: str) -> Store:
-    """The store of this URL, one object per process; nothing is sent before it is used.
+def open_store(url: str, connection_string: str | None = None) -> Store:
+    """Open the store of this URL. Nothing is sent before it is used.
 
-    memory://, redis://host:port/db (rediss:// with TLS, unix:///path?db=0), blob://container, table://name; the last
-    two live in the account of FAILOVER_STATE_CONNECTION_STRING. Raises `ValueError` for a URL that is none of these
-    or lacks that setting, never showing credentials, and `ImportError` saying what to install.
+    There is one object per URL and process, for as long as somebody holds it and nobody has closed it.
+
+    Args:
+        url: memory://, redis://host:port/db (rediss:// with TLS, unix:///path?db=0), redis+cluster://host:port,
+            redis+sentinel://host:port/service, all of them also as valkey://, blob://container or table://name.
+        connection_string: Of the account of blob:// and table://. None: that of FAILOVER_STATE_CONNECTION_STRING.
+
+    Raises:
+        ValueError: The URL is none of these, or there is no connection string. The text never shows credentials.
+        ImportError: A package is missing. The text says how to install it.
     """
     scheme = url.partition("://")[0].lower() if isinstance(url, str) and "://" in url else ""
-    if scheme != "memory" and scheme not in _MODULES:
+    if scheme != "memory" and scheme not in _AZURE and not _OF_REDIS.fullmatch(scheme):
         raise ValueError(f"a store's URL is {_KINDS}")
-    setting = os.environ.get("FAILOVER_STATE_CONNECTION_STRING", "") if scheme in _NAMES else ""
+    account = _account(scheme, connection_string) if scheme in _AZURE else ""
     with _lock:
-        store = _opened.get((url, setting))
-        if store is None:
-            store = _opened[url, setting] = _make(scheme, url)
-    return store
+        store = _opened.get((url, account))
+        if store is None or store.closed:
+            store = _opened[url, account] = _make(scheme, url, account, SETTING if connection_string is None else "")
+    found: Store = store
+    return found
 
 
-def _make(scheme: str, url: str) -> Store:
+def _account(scheme: str, connection_string: str | None) -> str:
+    value = (os.environ.get(SETTING, "") if connection_string is None else connection_string).strip()
+    if not value:
+        raise ValueError(
+            f"{scheme}:// keeps the circuits' state in the account of {SETTING}, which is not set: set it to the "
+            "connection string of an account other than the one that the circuits guard"
+        )
+    return value
+
+
+def _make(scheme: str, url: str, account: str, setting: str) -> Store:
     if scheme == "memory":
         return MemoryStore(url)
-    argument = _name(scheme, url) if scheme in _NAMES else url
-    module, kind, package = _MODULES[scheme]
+    module, kind, package = _AZURE.get(scheme, _REDIS)
+    arguments = (_name(scheme, url), account) if scheme in _AZURE else (url,)
     try:
         made: Any = importlib.import_module(f"failover.breaker.stores.{module}")
     except ImportError as error:
         if (error.name or "").startswith("failover"):
             raise
         raise ImportError(f"{scheme}:// needs a package that is not installed: pip install '{package}'") from None
-    store: Store = getattr(made, kind)(argument)
+    try:
+        store: Store = getattr(made, kind)(*arguments)
+    except ValueError as error:
+        if scheme in _AZURE:
+            raise ValueError(f"{setting or 'connection_string'} is no connection string of a storage account") from None
+        raise error from None
     return store
 
 

@@ -1,27 +1,27 @@
-"""What blob:// and table:// have in common: the account of the state, short time-outs, errors without secrets."""
+"""What blob:// and table:// have in common: the state's account, bounded requests, errors without secrets."""
 
 from __future__ import annotations
 
-import os
+import socket
+import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any, Final, Generic, TypeVar
+from contextlib import suppress
+from typing import Any, Generic, TypeVar
 
 from azure.core.exceptions import AzureError, HttpResponseError, ResourceNotFoundError
+from azure.core.pipeline.transport import RequestsTransport
+from requests import Session
+from requests.adapters import HTTPAdapter
+from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.connection import HTTPConnection, HTTPSConnection
 
 from failover.breaker.errors import describe
-from failover.breaker.stores.store import SECONDS, StoreError, check_size
+from failover.breaker.stores.deadline import limit
+from failover.breaker.stores.store import OPERATION_SECONDS, SECONDS, StoreClosed, StoreError, check_size
 
 C = TypeVar("C")
-
-SETTING: Final = "FAILOVER_STATE_CONNECTION_STRING"
-
-OPTIONS: Final[dict[str, Any]] = {
-    "connection_timeout": SECONDS,
-    "read_timeout": SECONDS,
-    # A write whose answer was lost may have happened: whoever repeats it must look first.
-    "retry_total": 0,
-}
+R = TypeVar("R")
 
 
 class AzureStore(ABC, Generic[C]):
@@ -33,45 +33,78 @@ class AzureStore(ABC, Generic[C]):
     is_local = False
     refresh = 1.0
 
-    def __init__(self, scheme: str, name: str) -> None:
+    def __init__(self, scheme: str, name: str, connection_string: str) -> None:
         self.url = f"{scheme}://{name}"
+        self.closed = False
         self._name = name
-        self._connection_string = connection_string(scheme)
+        self._connection_string = connection_string
+        self._connections = _Connections()
         self._client = self._connect()
 
     @abstractmethod
-    def _open(self, connection_string: str) -> C:
+    def _open(self, connection_string: str, **options: Any) -> C:
         """A new client."""
 
     @abstractmethod
     def _write(self, name: str, body: bytes, expected: str | None) -> str | None:
-        """As `Store.compare_and_set`; raises what the SDK does where something else is wrong."""
+        """As `Store.compare_and_set`. Raises what the SDK does where something else is wrong."""
 
     @abstractmethod
     def _make(self) -> None:
         """Make what holds the records, unless it is there."""
 
     def _connect(self) -> C:
+        self._connections = _Connections()
+        options: dict[str, Any] = {
+            "transport": self._connections.transport(),
+            "connection_timeout": SECONDS,
+            "read_timeout": SECONDS,
+            # A write whose answer was lost may have happened: whoever repeats it must look first.
+            "retry_total": 0,
+        }
         try:
-            return self._open(self._connection_string)
+            return self._open(self._connection_string, **options)
         except (ValueError, TypeError, AzureError):  # TypeError: of the SDK itself, for an address without a host
             # Without its words: they may quote the key.
-            raise ValueError(f"{SETTING} is no connection string of a storage account") from None
+            raise ValueError("it is no connection string of a storage account") from None
 
     def compare_and_set(self, name: str, body: bytes, expected: str | None, ttl: float | None = None) -> str | None:  # noqa: ARG002 (see the class)
         check_size(body)
         try:
-            return self._write(name, body, expected)
+            return self.request(lambda: self._write(name, body, expected))
         except ResourceNotFoundError:
             if expected is not None:
                 return None  # a new one misses only where it would be put
-        except AzureError as error:
-            raise store_error(self.url, error) from None
         try:
-            self._make()
-            return self._write(name, body, expected)
-        except AzureError as error:
+            self.request(self._make)
+            return self.request(lambda: self._write(name, body, expected))
+        except ResourceNotFoundError as error:
             raise store_error(self.url, error) from None
+
+    def request(self, act: Callable[[], R]) -> R:
+        """What `act` gives, which sends one request.
+
+        Raises:
+            ResourceNotFoundError: As the SDK does.
+            StoreError: It failed, or took longer than `OPERATION_SECONDS` as a whole.
+        """
+        if self.closed:
+            raise StoreClosed(f"{self.url} is closed")
+        with limit(OPERATION_SECONDS, self._connections.abort) as operation:
+            try:
+                return act()
+            except ResourceNotFoundError:
+                raise
+            except AzureError as error:
+                failure = error
+            except Exception:
+                # Whatever a socket that is closed while it is read makes the SDK raise.
+                if not operation.expired:
+                    raise
+                failure = None
+        if operation.expired or failure is None:
+            raise StoreError(f"{self.url}: no whole answer within {OPERATION_SECONDS:g} s")
+        raise store_error(self.url, failure)
 
     def subscribe(self, changed: Callable[[str | None], None]) -> bool:  # noqa: ARG002 (an account pushes nothing)
         return False
@@ -79,23 +112,75 @@ class AzureStore(ABC, Generic[C]):
     def forget_connections(self) -> None:
         self._client = self._connect()
 
+    def close(self) -> None:
+        self.closed = True
+        self._connections.close()
 
-def connection_string(scheme: str) -> str:
-    """Of the account that holds the state; `ValueError` where none is set."""
-    value = os.environ.get(SETTING, "").strip()
-    if not value:
-        raise ValueError(
-            f"{scheme}:// keeps the circuits' state in the account of {SETTING}, which is not set: set it to the "
-            "connection string of an account other than the one that the circuits guard"
-        )
-    return value
+
+class _Connections:
+    """The connections of one client, which another thread can abort."""
+
+    def __init__(self) -> None:
+        self._open: weakref.WeakSet[HTTPConnection] = weakref.WeakSet()
+        self._session = Session()
+
+    def transport(self) -> RequestsTransport:
+        adapter = _Adapter(self._open)
+        for scheme in ("http://", "https://"):
+            self._session.mount(scheme, adapter)
+        return RequestsTransport(session=self._session)
+
+    def abort(self) -> None:
+        """End whatever is being sent or read."""
+        for connection in list(self._open):
+            if connection.sock is not None:
+                with suppress(OSError):
+                    connection.sock.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        self.abort()
+        self._session.close()
+
+
+class _Adapter(HTTPAdapter):
+    """Notes each connection before it connects, also those to a proxy."""
+
+    def __init__(self, opened: weakref.WeakSet[HTTPConnection]) -> None:
+        self._pools = {
+            "http": _noting(HTTPConnectionPool, HTTPConnection, opened),
+            "https": _noting(HTTPSConnectionPool, HTTPSConnection, opened),
+        }
+        super().__init__()
+
+    def init_poolmanager(self, *args: Any, **options: Any) -> None:
+        super().init_poolmanager(*args, **options)
+        self.poolmanager.pool_classes_by_scheme = self._pools
+
+    def proxy_manager_for(self, *args: Any, **options: Any) -> Any:
+        manager = super().proxy_manager_for(*args, **options)
+        manager.pool_classes_by_scheme = self._pools
+        return manager
+
+
+def _noting(pool: Any, connection: Any, opened: weakref.WeakSet[HTTPConnection]) -> Any:
+    """The class `pool`, whose connections are in `opened`."""
+
+    class Noted(connection):  # type: ignore[misc]
+        def connect(self) -> None:
+            opened.add(self)
+            super().connect()
+
+    class Pool(pool):  # type: ignore[misc]
+        ConnectionCls = Noted
+
+    return Pool
 
 
 def store_error(url: str, error: AzureError) -> StoreError:
     """Status and code of an answer, not its text: an account's refusal quotes parts of the signed request."""
     if isinstance(error, HttpResponseError) and error.status_code is not None:
-        code = getattr(error, "error_code", None) or error.reason or ""
-        return StoreError(f"{url}: {error.status_code} {getattr(code, 'value', code)}".rstrip())
+        code = code_of(error) or error.reason or ""
+        return StoreError(f"{url}: {error.status_code} {code}".rstrip())
     return StoreError(f"{url}: {_without_query(describe(error))}")
 
 

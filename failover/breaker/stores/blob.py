@@ -1,68 +1,87 @@
-"""blob://container: one blob per circuit, swapped by its ETag."""
+"""blob://container: one blob per circuit, replaced by its ETag."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
+from typing import Any, Final
 
 from azure.core import MatchConditions
-from azure.core.exceptions import (
-    AzureError,
-    HttpResponseError,
-    ResourceExistsError,
-    ResourceModifiedError,
-    ResourceNotFoundError,
-)
+from azure.core.exceptions import HttpResponseError, ResourceExistsError, ResourceModifiedError, ResourceNotFoundError
 from azure.storage.blob import BlobClient, ContainerClient
 
-from failover.breaker.stores.azure import OPTIONS, AzureStore, code_of, date_into, store_error
+from failover.breaker.stores.azure import AzureStore, code_of, date_into
 from failover.breaker.stores.store import LARGEST, StoredRecord, StoreError, age_by, key_of
+
+_FOLDER: Final = "circuits/"
 
 
 class BlobStore(AzureStore[ContainerClient]):
-    """Of one container, by its name."""
+    """Of one container.
 
-    def __init__(self, container: str) -> None:
-        super().__init__("blob", container)
+    Args:
+        container: Its name.
+        connection_string: Of its account.
+    """
 
-    def _open(self, connection_string: str) -> ContainerClient:
-        return ContainerClient.from_connection_string(connection_string, self._name, **OPTIONS)
+    def __init__(self, container: str, connection_string: str) -> None:
+        super().__init__("blob", container, connection_string)
+
+    def _open(self, connection_string: str, **options: Any) -> ContainerClient:
+        return ContainerClient.from_connection_string(connection_string, self._name, **options)
 
     def read(self, names: Iterable[str]) -> dict[str, StoredRecord]:
         found = {name: self._read(name) for name in names}
-        return {name: held for name, held in found.items() if held is not None}
+        return {name: stored for name, stored in found.items() if stored is not None}
+
+    def changes(self, known: Mapping[str, str | None]) -> Iterator[Mapping[str, StoredRecord | None]]:
+        """One listing, then one read for each blob that has changed: see `ListsChanges`."""
+        etags = self._list()
+        # Most circuits have never opened and have no blob: then no key is computed.
+        names = {f"{_FOLDER}{key_of(name)}": name for name in known} if etags else {}
+        listed = {names[key]: version for key, version in etags.items() if key in names}
+        yield {name: None for name, version in known.items() if version is not None and name not in listed}
+        for name, version in listed.items():
+            if version != known[name]:
+                yield {name: self._read(name)}
+
+    def _list(self) -> dict[str, str]:
+        """The ETags of all records, by the blobs' names: one request for each 5,000."""
+        found: dict[str, str] = {}
+        pages = self._client.list_blobs(name_starts_with=_FOLDER).by_page()
+        try:
+            while (page := self.request(lambda: next(pages, None))) is not None:
+                found.update((blob.name, _quoted(blob.etag)) for blob in page)
+        except ResourceNotFoundError:
+            return {}
+        return found
 
     def _read(self, name: str) -> StoredRecord | None:
-        dates: list[str | None] = []
         try:
-            stream = self._blob(name).download_blob(0, LARGEST + 1, raw_response_hook=date_into(dates))
-            body = stream.readall()
+            return self.request(lambda: self._download(self._blob(name)))
         except ResourceNotFoundError:
             return None
-        except AzureError as error:
-            if isinstance(error, HttpResponseError) and error.status_code == 416:
-                return self._read_empty(name)
-            raise store_error(self.url, error) from None
+
+    def _download(self, blob: BlobClient) -> StoredRecord:
+        dates: list[str | None] = []
+        try:
+            stream = blob.download_blob(0, LARGEST + 1, raw_response_hook=date_into(dates))
+            body = stream.readall()
+        except HttpResponseError as error:
+            if error.status_code != 416:
+                raise
+            # A blob without bytes has no range that could be asked for.
+            return StoredRecord(b"", str(blob.get_blob_properties().etag), 0.0)
         version, written = stream.properties.etag, stream.properties.last_modified
         return StoredRecord(body, str(version), age_by(dates[-1] if dates else None, written, 1.0))
 
-    def _read_empty(self, name: str) -> StoredRecord | None:
-        """A blob without bytes has no range that could be asked for."""
-        try:
-            properties = self._blob(name).get_blob_properties()
-        except ResourceNotFoundError:
-            return None
-        except AzureError as error:
-            raise store_error(self.url, error) from None
-        return StoredRecord(b"", str(properties.etag), 0.0)
-
     def _write(self, name: str, body: bytes, expected: str | None) -> str | None:
-        blob = self._blob(name)
+        write = partial(self._blob(name).upload_blob, body)
         try:
             if expected is None:
-                done = blob.upload_blob(body, overwrite=False)
+                done = write(overwrite=False)
             else:
-                unchanged = MatchConditions.IfNotModified
-                done = blob.upload_blob(body, overwrite=True, etag=expected, match_condition=unchanged)
+                done = write(overwrite=True, etag=expected, match_condition=MatchConditions.IfNotModified)
         except (ResourceExistsError, ResourceModifiedError) as error:
             if code_of(error) in ("BlobAlreadyExists", "ConditionNotMet", "UnauthorizedBlobOverwrite"):
                 return None
@@ -77,4 +96,10 @@ class BlobStore(AzureStore[ContainerClient]):
                 raise
 
     def _blob(self, name: str) -> BlobClient:
-        return self._client.get_blob_client(f"circuits/{key_of(name)}")
+        return self._client.get_blob_client(f"{_FOLDER}{key_of(name)}")
+
+
+def _quoted(etag: str | None) -> str:
+    """As in the header of an answer: a listing has it without quotes."""
+    text = str(etag)
+    return text if text.startswith(('"', "W/")) else f'"{text}"'

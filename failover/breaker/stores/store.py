@@ -1,23 +1,28 @@
-"""What every store offers: one small record per circuit, compare-and-swap, and ages by the store's own clock."""
+"""What every store offers: one small record per circuit, compare-and-set, and ages by the store's own clock."""
 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from email.utils import parsedate_to_datetime
-from typing import Final, Protocol
+from typing import Final, Protocol, runtime_checkable
 
 LARGEST: Final = 16_384
 """Bytes in a record at most. Ours have some hundreds; a Table's property takes 65,536."""
 
 SECONDS: Final = 1.0
-"""How long a store may take to connect, and again to answer."""
+"""How long a store may take to connect, and again to begin its answer."""
 
+OPERATION_SECONDS: Final = 2.0
+"""How long one operation may take as a whole, however slowly the bytes of its answer come."""
+
+_AT_ONCE: Final = 50  # names in one read
 # Kept as they are in a key; all else is written as _ and two hex digits per byte, so that no store trips over it.
-_PLAIN: Final = re.compile(rb"[A-Za-z0-9-]")
+_NOT_PLAIN: Final = re.compile(rb"[^A-Za-z0-9-]")
 _LONGEST_KEY: Final = 200
 
 
@@ -25,13 +30,19 @@ class StoreError(Exception):
     """The store did not do its work: unreachable, too slow, or it refused. The message holds no credentials."""
 
 
+class StoreClosed(StoreError):  # noqa: N818 (it says what it is)
+    """The store was closed with `Store.close`."""
+
+
 @dataclass(frozen=True, slots=True)
 class StoredRecord:
     """A record as the store holds it.
 
-    body: as it was written, or what somebody else left there (empty where that has no bytes of its own).
-    version: opaque, another one after each write. age: seconds since the write by the store's clock, from 0; where
-    that clock shows whole seconds, so many have passed at least, so that nothing ends too early.
+    Attributes:
+        body: As it was written, or what somebody else left there (empty where that has no bytes of its own).
+        version: Opaque; another one after each write.
+        age: Seconds since the write by the store's clock, from 0. Where that clock shows whole seconds, so many have
+            passed at least, so that nothing ends too early.
     """
 
     body: bytes
@@ -40,7 +51,7 @@ class StoredRecord:
 
 
 class Store(Protocol):
-    """Where processes agree. Any thread may call; each method ends in about `SECONDS` or raises `StoreError`."""
+    """Where processes agree. Any thread may call; each operation ends in `OPERATION_SECONDS` or raises `StoreError`."""
 
     url: str
     """What was opened, without credentials."""
@@ -52,29 +63,75 @@ class Store(Protocol):
     """Seconds between two looks of a process at all its circuits' records."""
 
     def read(self, names: Iterable[str]) -> dict[str, StoredRecord]:
-        """What is held for these circuits; those of which nothing is held are left out."""
+        """The records of these circuits. Those of which nothing is held are left out."""
 
     def compare_and_set(self, name: str, body: bytes, expected: str | None, ttl: float | None = None) -> str | None:
-        """Write if the version is still `expected` (None: if nothing is held).
+        """Write if the version is still `expected`.
 
-        Gives the new version, or None where another writer was first. `ttl`: seconds after which a store that
-        can forget may forget the record; None: never. `ValueError` if the body is larger than `LARGEST`.
+        Args:
+            name: The circuit's.
+            body: At most `LARGEST` bytes.
+            expected: The version that was read; None: nothing was held.
+            ttl: Seconds after which a store that can forget may forget the record; None: never.
+
+        Returns:
+            The new version, or None where another writer was first.
+
+        Raises:
+            ValueError: `body` is too large.
+            StoreError: It is not known whether the record was written.
         """
 
     def subscribe(self, changed: Callable[[str | None], None]) -> bool:
         """Have `changed` called with the name at each write by anybody, from any thread; None: perhaps all changed.
 
-        False where the store cannot push.
+        Returns:
+            False where the store cannot push.
         """
 
     def forget_connections(self) -> None:
-        """After a fork, in the child: they belong to the parent. New ones are made when needed."""
+        """In a forked child: the connections belong to the parent. New ones are made when needed."""
+
+    def close(self) -> None:
+        """Close the connections and end the threads. From then on operations raise `StoreClosed`."""
+
+
+@runtime_checkable
+class ListsChanges(Protocol):
+    """A store that finds what has changed with fewer operations than one for each name. All of ours do."""
+
+    def changes(self, known: Mapping[str, str | None]) -> Iterator[Mapping[str, StoredRecord | None]]:
+        """The records whose version is another than the known one, in parts.
+
+        Each step is one operation. What it gives was read in that step, so the caller may write between two steps.
+
+        Args:
+            known: The versions of all circuits of interest; None: nothing is held.
+
+        Yields:
+            Names with their records; None: nothing is held any more.
+        """
+
+
+def changes_of(store: Store, known: Mapping[str, str | None]) -> Iterator[Mapping[str, StoredRecord | None]]:
+    """As `ListsChanges.changes`, of any store."""
+    return store.changes(known) if isinstance(store, ListsChanges) else read_in_parts(store, known)
+
+
+def read_in_parts(
+    store: Store, names: Iterable[str], at_once: int = _AT_ONCE
+) -> Iterator[Mapping[str, StoredRecord | None]]:
+    """Read so many names in each step, changed or not."""
+    left = iter(names)
+    while part := list(itertools.islice(left, at_once)):
+        found = store.read(part)
+        yield {name: found.get(name) for name in part}
 
 
 def key_of(name: str) -> str:
-    """The circuit's name in letters, digits, - and _, at most 200 long; two names never have the same."""
+    """The circuit's name in letters, digits, - and _, at most 200 long. Two names never have the same key."""
     raw = name.encode("utf-8", "surrogatepass")
-    key = "".join(chr(b) if _PLAIN.match(bytes((b,))) else f"_{b:02x}" for b in raw)
+    key = _NOT_PLAIN.sub(lambda found: b"_%02x" % found[0][0], raw).decode("ascii")
     if len(key) <= _LONGEST_KEY:
         return key
     digest = hashlib.sha256(raw).hexdigest()
@@ -83,7 +140,7 @@ def key_of(name: str) -> str:
 
 
 def check_size(body: bytes) -> None:
-    """`ValueError` for a body that no store of ours takes."""
+    """Raise `ValueError` for a body that no store of ours takes."""
     if len(body) > LARGEST:
         raise ValueError(f"a record has at most {LARGEST} bytes, not {len(body)}")
 
@@ -91,7 +148,10 @@ def check_size(body: bytes) -> None:
 def age_by(date: str | None, written: datetime | None, step: float = 0.0) -> float:
     """Seconds that have passed from `written` to the answer's `Date` header at least, both by the server's clock.
 
-    `step`: the steps in which `written` counts. 0 where one of the two is missing.
+    Args:
+        date: The header. Without it the age is 0.
+        written: When the record was written, by the server. Without it the age is 0.
+        step: Seconds in which `written` counts.
     """
     if not date or written is None:
         return 0.0

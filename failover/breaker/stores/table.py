@@ -1,21 +1,15 @@
-"""table://name: one entity per circuit, swapped by its ETag; all are read in one query."""
+"""table://name: one entity per circuit, replaced by its ETag. All are read in one query."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from azure.core import MatchConditions
-from azure.core.exceptions import (
-    AzureError,
-    HttpResponseError,
-    ResourceExistsError,
-    ResourceModifiedError,
-    ResourceNotFoundError,
-)
+from azure.core.exceptions import HttpResponseError, ResourceExistsError, ResourceModifiedError, ResourceNotFoundError
 from azure.data.tables import TableClient, UpdateMode
 
-from failover.breaker.stores.azure import OPTIONS, AzureStore, code_of, date_into, store_error
+from failover.breaker.stores.azure import AzureStore, code_of, date_into
 from failover.breaker.stores.store import StoredRecord, age_by, key_of
 
 _PARTITION: Final = "circuits"
@@ -23,43 +17,64 @@ _FEW: Final = 2  # up to so many are read one by one: a query of a large table c
 
 
 class TableStore(AzureStore[TableClient]):
-    """Of one table, by its name."""
+    """Of one table.
 
-    def __init__(self, table: str) -> None:
-        super().__init__("table", table)
+    Args:
+        table: Its name.
+        connection_string: Of its account.
+    """
 
-    def _open(self, connection_string: str) -> TableClient:
-        return TableClient.from_connection_string(connection_string, self._name, **OPTIONS)
+    def __init__(self, table: str, connection_string: str) -> None:
+        super().__init__("table", table, connection_string)
+
+    def _open(self, connection_string: str, **options: Any) -> TableClient:
+        return TableClient.from_connection_string(connection_string, self._name, **options)
 
     def read(self, names: Iterable[str]) -> dict[str, StoredRecord]:
-        wanted = {key_of(name): name for name in names}
-        try:
-            if len(wanted) <= _FEW:
-                found = [(key, self._read(key)) for key in wanted]
-                return {wanted[key]: held for key, held in found if held is not None}
-            return self._read_all(wanted)
-        except ResourceNotFoundError:
-            return {}
-        except AzureError as error:
-            raise store_error(self.url, error) from None
+        wanted = list(names)
+        if len(wanted) <= _FEW:
+            each = {name: self._read(name) for name in wanted}
+            return {name: stored for name, stored in each.items() if stored is not None}
+        found: dict[str, StoredRecord] = {}
+        for page in self._pages():
+            found.update((name, page[key]) for name in wanted if (key := key_of(name)) in page)
+        return found
 
-    def _read(self, key: str) -> StoredRecord | None:
+    def changes(self, known: Mapping[str, str | None]) -> Iterator[Mapping[str, StoredRecord | None]]:
+        """One query of all: see `ListsChanges`."""
+        gone = {name for name, version in known.items() if version is not None}
+        names: dict[str, str] = {}
+        for page in self._pages():
+            if page and not names:  # most circuits have never opened and have no entity: then no key is computed
+                names = {key_of(name): name for name in known}
+            found = {names[key]: stored for key, stored in page.items() if key in names}
+            gone.difference_update(found)
+            yield {name: stored for name, stored in found.items() if stored.version != known[name]}
+        # Asked once more, since the caller may have written them between two pages.
+        for name in gone:
+            yield {name: self._read(name)}
+
+    def _read(self, name: str) -> StoredRecord | None:
         dates: list[str | None] = []
+        hook = date_into(dates)
         try:
-            entity = self._client.get_entity(_PARTITION, key, raw_response_hook=date_into(dates))
+            entity = self.request(
+                lambda: self._client.get_entity(_PARTITION, key_of(name), raw_response_hook=hook),
+            )
         except ResourceNotFoundError:
             return None
-        return _held(entity, dates)
+        return _stored(entity, dates)
 
-    def _read_all(self, wanted: dict[str, str]) -> dict[str, StoredRecord]:
+    def _pages(self) -> Iterator[dict[str, StoredRecord]]:
+        """All records by their keys: one request for each 1,000."""
         dates: list[str | None] = []
         rows = self._client.query_entities(f"PartitionKey eq '{_PARTITION}'", raw_response_hook=date_into(dates))
-        found: dict[str, StoredRecord] = {}
-        for entity in rows:
-            name = wanted.get(str(entity["RowKey"]))
-            if name is not None:
-                found[name] = _held(entity, dates)
-        return found
+        pages = rows.by_page()
+        try:
+            while (page := self.request(lambda: next(pages, None))) is not None:
+                yield {str(entity["RowKey"]): _stored(entity, dates) for entity in page}
+        except ResourceNotFoundError:
+            return  # there is no table yet
 
     def _write(self, name: str, body: bytes, expected: str | None) -> str | None:
         entity: dict[str, Any] = {"PartitionKey": _PARTITION, "RowKey": key_of(name), "record": body}
@@ -83,7 +98,7 @@ class TableStore(AzureStore[TableClient]):
                 raise
 
 
-def _held(entity: Any, dates: list[str | None]) -> StoredRecord:
+def _stored(entity: Any, dates: list[str | None]) -> StoredRecord:
     body = entity.get("record")
     return StoredRecord(
         body if isinstance(body, bytes) else b"",
