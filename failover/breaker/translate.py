@@ -78,6 +78,8 @@ def adopted(
         opened=written.opened,
         openings=written.openings,
         issued=record.issued,
+        # A last resort under way holds its place for as long as the outage lasts, whoever moves the circuit on.
+        last_resorts=() if written.isolated or record.state is State.CLOSED else record.last_resorts,
     )
     if written.state is State.HALF_OPEN:
         return replace(new, successes=written.successes, probes=tuple((0, each.until) for each in foreign))
