@@ -73,8 +73,8 @@ class CircuitBreaker:
         store: Store | None = None,
     ) -> None:
         checks.optional_callable("fallback", fallback)
-        self.name = name
-        self.policy = policy
+        self._name = name
+        self._policy = policy
         self._clock = clock
         self._random = random
         self._teller = Teller(name, listeners)
@@ -102,6 +102,24 @@ class CircuitBreaker:
 
     def __repr__(self) -> str:
         return f"<CircuitBreaker {self.name!r} {self.state.value}>"
+
+    @property
+    def name(self) -> str:
+        """What errors, events and the log call the circuit. May be assigned anew where there is no store."""
+        return self._name
+
+    @name.setter
+    def name(self, name: str) -> None:
+        if self._shared is not None:
+            raise AttributeError(f"circuit {self._name!r} is shared in a store under its name, which is for good")
+        with self._lock:
+            self._name = name
+            self._teller.rename(name)
+
+    @property
+    def policy(self) -> Policy:
+        """As given: a circuit keeps its policy. For another policy make another circuit."""
+        return self._policy
 
     @property
     def state(self) -> State:
@@ -190,9 +208,19 @@ class CircuitBreaker:
             raise error
         return self._fallback(error, self)
 
-    def admit(self) -> Permit:
-        """A permit for one call, to be settled by hand; raises `CircuitOpen` while there is none."""
-        return self.admit_at_once() or ask(self)
+    def admit(self, *, last_resort: bool = False) -> Permit:
+        """A permit for one call, to be settled by hand or by `with breaker.admit() as permit:`.
+
+        Args:
+            last_resort: The caller has nowhere else to go. A circuit that would refuse admits the call anyway, unless
+                it is isolated, or `Policy.max_probes` such calls are under way. One that succeeds closes the circuit as
+                a probe does, for all who share it; one that fails leaves the circuit as it is. A place whose call never
+                came back is free again after `Policy.probe_lease` seconds.
+
+        Raises:
+            CircuitOpen: There is no permit now.
+        """
+        return self.admit_at_once() or ask(self, Event.LAST_RESORT if last_resort else Event.CALL)
 
     def admit_at_once(self) -> Permit | None:
         """A permit where nothing has to be decided, since the circuit is closed and admits all calls; else None."""
@@ -235,6 +263,16 @@ class CircuitBreaker:
         """Tell `listener` of all that happens from now on, after the listeners that are there already."""
         with self._lock:
             self._teller.subscribe(listener)
+            self._put(self._record)
+
+    def unsubscribe(self, listener: Listener) -> None:
+        """Tell `listener` no more.
+
+        Raises:
+            ValueError: It is not subscribed.
+        """
+        with self._lock:
+            self._teller.unsubscribe(listener)
             self._put(self._record)
 
     # --- by hand ----------------------------------------------------------------------------------------------
@@ -294,7 +332,8 @@ class CircuitBreaker:
             if took > self._timeout:
                 verdict = FAILURE
                 outcome = TooSlow(f"the answer took {took:.3g} s, over the policy's {self._timeout:.3g} s")
-        changes = self._record is not record or record.state is not _CLOSED or record.failures
+        last_resort = ticket is not None and ticket.last_resort
+        changes = last_resort or self._record is not record or record.state is not _CLOSED or record.failures
         if verdict is SUCCESS and not changes and self._tally.window is None and not self._teller.hears_each:
             return
         failure, said, wait = None, "", None
@@ -312,6 +351,8 @@ class CircuitBreaker:
             if self._teller.hears_each:
                 self._teller.note(CallEnded(self.name, verdict))
             self._note_transition(old, new, _RESULT[verdict], said)
+            if last_resort and old.state is not new.state and self._shared is not None:
+                self._shared.ordered(Event.SUCCESS)  # a probe that another process begins meanwhile knows no better
         self._tell()
 
     def _tell(self) -> None:
@@ -329,7 +370,7 @@ class CircuitBreaker:
         shared = self._shared is not None and self._shared.asks()
         while True:
             old = self._record
-            outcome = step(old, event, Context(self.policy, now, self._random, ticket, counted, wait, shared))
+            outcome = step(old, event, Context(self._policy, now, self._random, ticket, counted, wait, shared))
             if self._record is old:  # else this thread was interrupted and has decided something else meanwhile
                 self._put(outcome.record)
                 return old, outcome
@@ -394,4 +435,6 @@ class _Local:
         circuit, record = self._circuit, self._circuit._record
         circuit._lock = threading.RLock()
         circuit._teller._telling = threading.Lock()
-        circuit._put(replace(record, probes=tuple((0, until) for _, until in record.probes), reserved=()))
+        circuit._put(
+            replace(record, probes=tuple((0, until) for _, until in record.probes), reserved=(), last_resorts=())
+        )

@@ -3,6 +3,9 @@
 A circuit is one small frozen `Record`. Whoever holds one asks `step(record, event, ...)` for the next, and gets
 back the record that replaces it: the same object where nothing changed. Time comes in as a number.
 
+                    a last resort succeeds
+            +-------------------------------+
+            v                               |
         +--------+  threshold failures   +------+
         | CLOSED | --------------------> | OPEN | <---------+
         +--------+                       +------+           |
@@ -17,6 +20,11 @@ back the record that replaces it: the same object where nothing changed. Time co
 Admit, run, settle: CALL admits and hands out a `Ticket`, and SUCCESS, FAILURE or NEUTRAL bring it back. Each
 transition begins a new era. A ticket of an earlier era is late, and so is that of a probe whose lease ran out and
 whose place was given away: what they bring says nothing of today, and `step` drops it before it reaches the table.
+
+LAST_RESORT is a call whose caller has nowhere else to go. It is admitted as CALL would, or else takes one of
+`max_probes` places of its own, whatever the state. Its success counts as a probe's; its failure changes nothing but to
+free the place. Its result counts as long as it holds its place, which it keeps through the eras of one outage: places
+are dropped when the circuit closes, when it opens from CLOSED, and by each manual order.
 """
 
 from __future__ import annotations
@@ -49,6 +57,11 @@ class Event(Enum):
     SUCCESS = auto()
     FAILURE = auto()
     NEUTRAL = auto()
+    LAST_RESORT = auto()
+    LAST_RESORT_SUCCESS = auto()
+    """A SUCCESS whose ticket is a last resort's; `step` tells them apart."""
+    LAST_RESORT_END = auto()
+    """A FAILURE or NEUTRAL whose ticket is a last resort's."""
     TRIP = auto()
     RESET = auto()
     ISOLATE = auto()
@@ -58,14 +71,20 @@ RAMP_FROM: Final = 0.1
 """The share of calls that a circuit admits just after it has closed, where its policy has a ramp."""
 
 RESULTS: Final = frozenset({Event.SUCCESS, Event.FAILURE, Event.NEUTRAL})
+_OF_LAST_RESORT: Final = {
+    Event.SUCCESS: Event.LAST_RESORT_SUCCESS,
+    Event.FAILURE: Event.LAST_RESORT_END,
+    Event.NEUTRAL: Event.LAST_RESORT_END,
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Ticket:
-    """The right to make one call: in which era it was given, and which probe it is (0: none)."""
+    """The right to make one call: in which era it was given, and which probe or last resort it is (0: none)."""
 
     era: int
     probe: int = 0
+    last_resort: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +97,8 @@ class Record:
     retry_at: while open, the time from which a call may be the probe (inf: not by time).
     refused: calls turned away in this era, where the recovery counts them. isolated: open until RESET.
     probes: while half-open, number and end of lease of each probe under way. issued: the last number given.
-    successes: of probes, in this era.
+    last_resorts: number and end of lease of each last resort under way.
+    successes: of probes and last resorts, in this era.
     ramp_until: while closed, the time from which all calls are admitted again, None where they are.
 
     Where a store is shared, `probes` has those of other processes too, as number 0, and `reserved` the numbers of
@@ -98,6 +118,7 @@ class Record:
     successes: int = 0
     reserved: tuple[int, ...] = ()
     ramp_until: float | None = None
+    last_resorts: tuple[tuple[int, float], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +149,7 @@ class Context:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """The record that replaces the old one and, for CALL, the ticket; None: the call is turned away.
+    """The record that replaces the old one and, for CALL and LAST_RESORT, the ticket; None: the call is turned away.
 
     claim: it is time to claim a probe's place, for this call or the next.
     """
@@ -143,8 +164,11 @@ def step(record: Record, event: Event, context: Context) -> Outcome:
 
     Raises `ImpossibleEvent`, naming state and event, for a result that no call can bring.
     """
-    if event in RESULTS and _is_late(record, context.ticket):
-        return Outcome(record)
+    if event in RESULTS:
+        if _is_late(record, context.ticket):
+            return Outcome(record)
+        if context.ticket is not None and context.ticket.last_resort:
+            event = _OF_LAST_RESORT[event]
     rule = TABLE[record.state, event]
     if rule is None:
         raise ImpossibleEvent(f"{event.name} of {context.ticket} came to a circuit that is {record.state.value}")
@@ -164,7 +188,11 @@ def ramp_of(record: Record, policy: Policy, now: float) -> float | None:
 
 
 def _is_late(record: Record, ticket: Ticket | None) -> bool:
-    if ticket is None or ticket.era != record.era:
+    if ticket is None:
+        return True
+    if ticket.last_resort:
+        return all(number != ticket.last_resort for number, _ in record.last_resorts)
+    if ticket.era != record.era:
         return True
     return bool(ticket.probe) and all(number != ticket.probe for number, _ in record.probes)
 
@@ -242,9 +270,40 @@ def _give_place_back(record: Record, context: Context) -> Outcome:
 
 
 def _count_probe(record: Record, context: Context) -> Outcome:
-    counted = replace(_give_place_back(record, context).record, successes=record.successes + 1)
+    return _count_towards_closing(_give_place_back(record, context).record, context)
+
+
+def _count_towards_closing(record: Record, context: Context) -> Outcome:
+    counted = replace(record, successes=record.successes + 1)
     enough = counted.successes >= context.policy.successes_to_close
     return _close(counted, context) if enough else Outcome(counted)
+
+
+def _last_resort(record: Record, context: Context) -> Outcome:
+    if record.isolated:
+        return Outcome(record)
+    call = TABLE[record.state, Event.CALL]
+    assert call is not None  # noqa: S101 (a call can come in any state)
+    usual = call(record, context)
+    if usual.ticket is not None:
+        return usual
+    # `usual.record` is dropped: a call that is admitted after all is none that was turned away.
+    running = tuple(place for place in record.last_resorts if context.now < place[1])
+    if len(running) >= context.policy.max_probes:
+        return Outcome(record)
+    number = record.issued + 1
+    places = (*running, (number, context.now + context.policy.probe_lease))
+    return Outcome(replace(record, last_resorts=places, issued=number), Ticket(record.era, last_resort=number))
+
+
+def _end_last_resort(record: Record, context: Context) -> Outcome:
+    assert context.ticket is not None  # noqa: S101 (a result without a ticket is late and never comes here)
+    left = tuple(place for place in record.last_resorts if place[0] != context.ticket.last_resort)
+    return Outcome(replace(record, last_resorts=left))
+
+
+def _count_last_resort(record: Record, context: Context) -> Outcome:
+    return _count_towards_closing(_end_last_resort(record, context).record, context)
 
 
 def _open(record: Record, context: Context) -> Outcome:
@@ -268,8 +327,14 @@ def _open(record: Record, context: Context) -> Outcome:
         successes=0,
         reserved=(),
         ramp_until=None,
+        last_resorts=(),
     )
     return Outcome(opened)
+
+
+def _reopen(record: Record, context: Context) -> Outcome:
+    # It is the same outage: a last resort under way may still find the remote well.
+    return Outcome(replace(_open(record, context).record, last_resorts=record.last_resorts))
 
 
 def _restart_cooldown(record: Record, context: Context) -> Outcome:
@@ -284,7 +349,7 @@ def _isolate(record: Record, context: Context) -> Outcome:
     if record.isolated:
         return Outcome(record)
     opened = record if record.state is State.OPEN else _open(record, context).record
-    return Outcome(replace(opened, era=record.era + 1, isolated=True, retry_at=math.inf, refused=0))
+    return Outcome(replace(opened, era=record.era + 1, isolated=True, retry_at=math.inf, refused=0, last_resorts=()))
 
 
 def _close(record: Record, context: Context) -> Outcome:
@@ -305,6 +370,9 @@ TABLE: Final[dict[tuple[State, Event], Callable[[Record, Context], Outcome] | No
     (_CLOSED, Event.SUCCESS): _count_success,  # -> OPEN where calls were too few to trip before
     (_CLOSED, Event.FAILURE): _count_failure,  # -> OPEN at the threshold
     (_CLOSED, Event.NEUTRAL): _ignore,
+    (_CLOSED, Event.LAST_RESORT): _last_resort,  # one of its own places only where a ramp would refuse it
+    (_CLOSED, Event.LAST_RESORT_SUCCESS): _end_last_resort,
+    (_CLOSED, Event.LAST_RESORT_END): _end_last_resort,
     (_CLOSED, Event.TRIP): _open,  # -> OPEN
     (_CLOSED, Event.RESET): _start_anew,  # stays closed: the count starts anew, a ramp ends
     (_CLOSED, Event.ISOLATE): _isolate,  # -> OPEN
@@ -314,14 +382,20 @@ TABLE: Final[dict[tuple[State, Event], Callable[[Record, Context], Outcome] | No
     (_OPEN, Event.SUCCESS): _IMPOSSIBLE,
     (_OPEN, Event.FAILURE): _IMPOSSIBLE,
     (_OPEN, Event.NEUTRAL): _IMPOSSIBLE,
+    (_OPEN, Event.LAST_RESORT): _last_resort,  # -> HALF_OPEN when it is time
+    (_OPEN, Event.LAST_RESORT_SUCCESS): _count_last_resort,  # -> CLOSED when enough
+    (_OPEN, Event.LAST_RESORT_END): _end_last_resort,
     (_OPEN, Event.TRIP): _restart_cooldown,  # stays open
     (_OPEN, Event.RESET): _close,  # -> CLOSED
     (_OPEN, Event.ISOLATE): _isolate,  # stays open, until RESET
     # HALF_OPEN: as many probes as the policy allows; one failure ends it, enough successes do.
     (_HALF_OPEN, Event.CALL): _probe_if_free,
     (_HALF_OPEN, Event.SUCCESS): _count_probe,  # -> CLOSED when enough
-    (_HALF_OPEN, Event.FAILURE): _open,  # -> OPEN
+    (_HALF_OPEN, Event.FAILURE): _reopen,  # -> OPEN
     (_HALF_OPEN, Event.NEUTRAL): _give_place_back,
+    (_HALF_OPEN, Event.LAST_RESORT): _last_resort,
+    (_HALF_OPEN, Event.LAST_RESORT_SUCCESS): _count_last_resort,  # -> CLOSED when enough
+    (_HALF_OPEN, Event.LAST_RESORT_END): _end_last_resort,
     (_HALF_OPEN, Event.TRIP): _open,  # -> OPEN
     (_HALF_OPEN, Event.RESET): _close,  # -> CLOSED
     (_HALF_OPEN, Event.ISOLATE): _isolate,  # -> OPEN

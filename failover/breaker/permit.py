@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import TracebackType
 from typing import TYPE_CHECKING, Final
 
 from failover.breaker.errors import CircuitOpen
@@ -27,6 +28,10 @@ class Permit:
 
     Settle it exactly once: `succeeded`, `failed` or `released`. A second time raises `RuntimeError`. A permit that
     is never settled counts neither way; a probe's place is then free again after `Policy.probe_lease`.
+
+    As a block, `with breaker.admit() as permit:`, it is settled when the block ends, unless it was by hand: as a
+    success, or as the circuit's classifier judges the exception. Unlike `with breaker:` it may be left in another
+    thread, task or context than it was entered in.
     """
 
     __slots__ = ("_record", "_settled", "_started", "_ticket", "breaker")
@@ -47,6 +52,20 @@ class Permit:
     def is_probe(self) -> bool:
         """Whether the call decides if a half-open circuit closes."""
         return self._ticket is not None and self._ticket.probe != 0
+
+    @property
+    def is_last_resort(self) -> bool:
+        """Whether the circuit would have refused the call: its success counts, its failure does not."""
+        return self._ticket is not None and self._ticket.last_resort != 0
+
+    def __enter__(self) -> Permit:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if not self._settled:
+            self.settle(SUCCESS if error is None else self.breaker._judge_error(error), error)
 
     def again(self) -> Permit | None:
         """A permit for another try of the same call, or None unless the circuit is closed as it was at `admit`.
@@ -86,14 +105,15 @@ class Permit:
         self.breaker._settle(self._ticket, self._record, verdict, outcome, self._started, seconds)
 
 
-def ask(circuit: CircuitBreaker) -> Permit:
+def ask(circuit: CircuitBreaker, event: Event = Event.CALL) -> Permit:
     """A permit of a circuit that does not admit all calls, where there is one; else raises `CircuitOpen`."""
-    _refuse_at_once(circuit)
-    outcome, wait, undecided = _decide(circuit)
+    if event is Event.CALL:
+        _refuse_at_once(circuit)
+    outcome, wait, undecided = _decide(circuit, event)
     if outcome.claim and circuit._shared is not None:
         circuit._shared.claim()
         if undecided:  # a store without I/O has answered already
-            outcome, wait, _ = _decide(circuit, last=True)
+            outcome, wait, _ = _decide(circuit, event, last=True)
     circuit._tell()
     if outcome.ticket is None:
         raise CircuitOpen(circuit.name, wait, circuit._last_error, _WHY[outcome.record.state])
@@ -109,12 +129,12 @@ def _refuse_at_once(circuit: CircuitBreaker) -> None:
             raise CircuitOpen(circuit.name, wait, circuit._last_error)
 
 
-def _decide(circuit: CircuitBreaker, *, last: bool = False) -> tuple[Outcome, float | None, bool]:
+def _decide(circuit: CircuitBreaker, event: Event, *, last: bool = False) -> tuple[Outcome, float | None, bool]:
     """The outcome, the seconds left until a probe is due, and whether to ask again after a claim."""
     with circuit._lock:
-        old, outcome = circuit._decide(Event.CALL, None)
+        old, outcome = circuit._decide(event, None)
         record = outcome.record
-        circuit._note_transition(old, record, Event.CALL)
+        circuit._note_transition(old, record, event)
         wait = wait_left(circuit, record)
         undecided = outcome.claim and record is old and not last
         if outcome.ticket is None and not undecided:

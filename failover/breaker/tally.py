@@ -27,7 +27,7 @@ class Tally:
         """What the window says with this result in it; None where there is none, it raised, or this does not count."""
         if self.window is None or event not in (Event.SUCCESS, Event.FAILURE) or record.state is not State.CLOSED:
             return None
-        if ticket is None or ticket.era != record.era:
+        if ticket is None or ticket.era != record.era or ticket.last_resort:
             return None
         try:
             trips = self.window.add(event is Event.FAILURE, now)

@@ -23,7 +23,7 @@ class Teller:
     """Events are noted under the circuit's lock and told outside it."""
 
     def __init__(self, name: str, listeners: Iterable[Listener]) -> None:
-        self._name = json.dumps(name)
+        self.rename(name)
         self._listeners: tuple[Listener, ...] = ()
         self._each: tuple[Listener, ...] = ()
         self.hears_each = False
@@ -34,12 +34,27 @@ class Teller:
         self._untold: list[BreakerEvent | tuple[str, Exception]] = []
         self._telling = threading.Lock()
 
+    def rename(self, name: str) -> None:
+        """What the log calls the circuit from now on."""
+        self._name = json.dumps(name)
+
     def subscribe(self, listener: Listener) -> None:
         """Under the circuit's lock: tell `listener` too, from now on."""
         self._listeners = (*self._listeners, listener)
         if getattr(listener, "each_call", False) is True:
             self._each = (*self._each, listener)
             self.hears_each = True
+
+    def unsubscribe(self, listener: Listener) -> None:
+        """Under the circuit's lock: tell `listener` no more. `ValueError` where it is not told."""
+        left = list(self._listeners)
+        try:
+            left.remove(listener)
+        except ValueError:
+            raise ValueError(f"{listener!r} is not subscribed") from None
+        self._listeners = tuple(left)
+        self._each = tuple(each for each in left if getattr(each, "each_call", False) is True)
+        self.hears_each = bool(self._each)
 
     def is_heard(self) -> bool:
         """Whether a refused call would be told to anybody."""
@@ -125,11 +140,13 @@ def reason(old: Record, event: Event, new: Record, policy: Policy, said: str) ->
         return f"{_failures(new, policy)}{', the last' if new.failures > 1 else ''}{cause}"
     if event is Event.SUCCESS and old.state is State.CLOSED:
         return _failures(new, policy)
+    if event is Event.SUCCESS and old.state is State.OPEN:
+        return "the remote answered a call that was made as a last resort"
     if event is Event.SUCCESS:
         return (
             "the probe succeeded" if policy.successes_to_close == 1 else f"{policy.successes_to_close} probes succeeded"
         )
-    if event is Event.CALL:
+    if event in (Event.CALL, Event.LAST_RESORT):
         recovery = policy.recovery
         if isinstance(recovery, AfterCalls):
             turned_away = "1 call was" if recovery.calls == 1 else f"{recovery.calls} calls were"

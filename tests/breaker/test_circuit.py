@@ -41,6 +41,7 @@ from failover.breaker import (
     circuit,
     failures,
 )
+from failover.breaker.stores import open_store
 
 PATIENCE = 30.0  # seconds after which a test that hangs says so; none waits that long when all is well
 
@@ -1381,3 +1382,111 @@ def test_a_refusal_that_nobody_hears_of_waits_for_no_lock(isolated: bool, monkey
     with concurrent.futures.ThreadPoolExecutor() as pool, breaker._lock, pytest.raises(CircuitOpen) as refused:
         pool.submit(breaker.call, int).result(PATIENCE)
     assert refused.value.retry_after == (None if isolated else 10.0)
+
+
+# --- a permit as a block ----------------------------------------------------------------------------------------------
+
+
+def test_a_permits_block_settles_by_how_it_ends() -> None:
+    breaker = CircuitBreaker("b", Policy(ConsecutiveFailures(5)))
+    with breaker.admit() as permit:
+        assert isinstance(permit, Permit)
+    with pytest.raises(OSError, match="gone"), breaker.admit():
+        raise OSError("gone")
+    assert breaker.snapshot()["failures"] == 1
+    with pytest.raises(KeyboardInterrupt), breaker.admit():
+        raise KeyboardInterrupt
+    assert breaker.snapshot()["failures"] == 1
+    with breaker.admit():
+        pass
+    assert breaker.snapshot()["failures"] == 0
+
+
+def test_a_permit_that_was_settled_by_hand_stays_so_at_the_end_of_its_block() -> None:
+    breaker = CircuitBreaker("b", Policy(ConsecutiveFailures(5)))
+    with breaker.admit() as permit:
+        permit.failed(OSError())
+    assert breaker.snapshot()["failures"] == 1
+    permit = breaker.admit()
+    permit.released()
+    with pytest.raises(ValueError, match="ours"), permit:
+        raise ValueError("ours")
+    assert breaker.snapshot()["failures"] == 1
+
+
+def test_a_permits_block_may_end_in_another_context(clock: Clock) -> None:
+    """As a FastAPI dependency does: what follows its `yield` runs in a context of its own."""
+    breaker = CircuitBreaker("b", Policy(recovery=Cooldown(10.0)), clock=clock)
+    breaker.trip()
+    clock.now += 10.0
+
+    def dependency() -> Iterator[Permit]:
+        with breaker.admit() as permit:
+            yield permit
+
+    steps = dependency()
+    contextvars.copy_context().run(next, steps)
+    contextvars.copy_context().run(next, steps, None)
+    assert breaker.state is State.CLOSED
+
+
+# --- listeners that go, names that change -----------------------------------------------------------------------------
+
+
+def test_an_unsubscribed_listener_hears_nothing_more() -> None:
+    breaker = CircuitBreaker("b")
+    first: list[BreakerEvent] = []
+    second: list[BreakerEvent] = []
+    breaker.subscribe(first.append)
+    breaker.subscribe(second.append)
+    breaker.trip()
+    breaker.unsubscribe(first.append)  # as good as the one given: bound methods are made anew each time
+    breaker.reset()
+    assert (len(first), len(second)) == (1, 2)
+    with pytest.raises(ValueError, match="not subscribed"):
+        breaker.unsubscribe(first.append)
+
+
+def test_calls_cost_no_lock_any_more_when_the_last_that_hears_each_is_gone() -> None:
+    class Each:
+        each_call = True
+
+        def __init__(self) -> None:
+            self.heard = 0
+
+        def __call__(self, event: BreakerEvent) -> None:
+            self.heard += 1
+
+    breaker, each = CircuitBreaker("b"), Each()
+    breaker.subscribe(each)
+    breaker.call(int)
+    breaker.unsubscribe(each)
+    breaker.call(int)
+    assert each.heard == 1
+
+
+def test_the_owner_may_rename_a_circuit_and_all_that_it_says_follows(caplog: pytest.LogCaptureFixture) -> None:
+    breaker = CircuitBreaker("unknown yet")
+    told: list[BreakerEvent] = []
+    breaker.subscribe(told.append)
+    breaker.name = "https://a.example"
+    assert breaker.name == breaker.snapshot()["name"] == "https://a.example"
+    breaker.trip()
+    with pytest.raises(CircuitOpen, match=r"https://a\.example"):
+        breaker.admit()
+    assert {event.name for event in told} == {"https://a.example"}
+    assert "https://a.example" in caplog.text
+    assert "unknown yet" not in caplog.text
+
+
+def test_a_shared_circuit_keeps_its_name() -> None:
+    breaker = CircuitBreaker("b", store=open_store("memory://named"))
+    with pytest.raises(AttributeError, match="shared in a store"):
+        breaker.name = "c"
+    assert breaker.name == "b"
+
+
+def test_a_circuit_keeps_its_policy() -> None:
+    breaker = CircuitBreaker("b")
+    with pytest.raises(AttributeError):
+        breaker.policy = Policy(ConsecutiveFailures(1))  # type: ignore[misc]

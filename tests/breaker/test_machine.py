@@ -18,11 +18,20 @@ from failover.breaker.machine import RESULTS, TABLE, Context, Event, Record, Sta
 
 CLOSED, OPEN, HALF_OPEN = State.CLOSED, State.OPEN, State.HALF_OPEN
 ORDERS = {Event.TRIP, Event.RESET, Event.ISOLATE}
+ADMITTING = {Event.CALL, Event.LAST_RESORT}
+OF_LAST_RESORT = {Event.LAST_RESORT_SUCCESS, Event.LAST_RESORT_END}
 LEASE = 10.0
 
 RECOVERIES: tuple[Cooldown | AfterCalls, ...] = (Cooldown(5.0, factor=2.0), AfterCalls(2))
 POLICIES = [
-    Policy(ConsecutiveFailures(threshold), recovery, max_probes=probes, successes_to_close=successes, probe_lease=LEASE)
+    Policy(
+        ConsecutiveFailures(threshold),
+        recovery,
+        max_probes=probes,
+        successes_to_close=successes,
+        probe_lease=LEASE,
+        ramp=None if threshold == 1 else 20.0,
+    )
     for threshold in (1, 2)
     for recovery in RECOVERIES
     for probes in (1, 2)
@@ -83,12 +92,17 @@ def tickets(record: Record) -> Iterator[Ticket]:
     yield Ticket(record.era - 1, 1)
     if record.state is CLOSED:
         yield Ticket(record.era)
+    for number, _ in record.last_resorts:
+        yield Ticket(record.era, last_resort=number)
+        yield Ticket(record.era - 1, last_resort=number)
+    if record.issued:
+        yield Ticket(record.era, last_resort=record.issued)
     if record.state is HALF_OPEN:
         yield from (Ticket(record.era, number) for number in range(1, record.issued + 1))
 
 
 def moves(record: Record, policy: Policy, now: float) -> Iterator[tuple[Event, Context]]:
-    for event in Event:
+    for event in (event for event in Event if event not in OF_LAST_RESORT):
         for ticket in tickets(record) if event in RESULTS else (None,):
             for later in (now, now + 5.0, now + 40.0):
                 yield event, Context(policy, later, lambda: 0.5, ticket)
@@ -116,12 +130,13 @@ def test_the_table_is_total() -> None:
     assert set(TABLE) == set(product(State, Event))
 
 
-def test_only_results_in_an_open_circuit_are_impossible() -> None:
+def test_only_results_of_plain_calls_in_an_open_circuit_are_impossible() -> None:
     assert {key for key, rule in TABLE.items() if rule is None} == {(OPEN, event) for event in RESULTS}
 
 
 def test_the_diagram_is_read_rightly() -> None:
-    assert edges_of_the_diagram() == {(CLOSED, OPEN), (OPEN, HALF_OPEN), (HALF_OPEN, OPEN), (HALF_OPEN, CLOSED)}
+    between = {(CLOSED, OPEN), (OPEN, HALF_OPEN), (HALF_OPEN, OPEN), (HALF_OPEN, CLOSED), (OPEN, CLOSED)}
+    assert edges_of_the_diagram() == between
 
 
 def test_the_table_does_what_the_diagram_shows() -> None:
@@ -138,6 +153,8 @@ def test_the_table_does_what_the_diagram_shows() -> None:
     assert by_calls == {
         (CLOSED, OPEN, Event.FAILURE),
         (OPEN, HALF_OPEN, Event.CALL),
+        (OPEN, HALF_OPEN, Event.LAST_RESORT),
+        (OPEN, CLOSED, Event.SUCCESS),  # of a last resort: those of other calls are stale
         (HALF_OPEN, OPEN, Event.FAILURE),
         (HALF_OPEN, CLOSED, Event.SUCCESS),
     }
@@ -161,20 +178,30 @@ def test_what_holds_after_every_step(policy: Policy) -> None:
         assert len(new.probes) <= policy.max_probes
         assert not new.probes or new.state is HALF_OPEN
         assert not new.isolated or new.state is OPEN
+        assert len(new.last_resorts) <= policy.max_probes
+        if context.ticket is not None and context.ticket.last_resort and event is not Event.SUCCESS:
+            assert replace(new, last_resorts=()) == replace(old, last_resorts=()), "only its success changes anything"
+        if old.state is not new.state and (event in ORDERS or new.state is CLOSED or old.state is CLOSED):
+            assert not new.last_resorts, "they belong to one outage"
         if new.state is CLOSED:
             assert new.failures < policy.trip.threshold
             assert (new.openings, new.refused, new.successes) == (0, 0, 0)
-        if new.state is HALF_OPEN:
+        if new.state is not CLOSED:
             assert new.successes < policy.successes_to_close
         if isinstance(policy.recovery, AfterCalls):
             assert new.refused <= policy.recovery.calls
-        if event is not Event.CALL:
+        if event not in ADMITTING:
             assert ticket is None
+        elif ticket is not None and ticket.last_resort:
+            assert event is Event.LAST_RESORT
+            assert (ticket.last_resort, context.now + LEASE) in new.last_resorts
+            assert (new.state, new.era, new.probes, new.refused) == (old.state, old.era, old.probes, old.refused)
         elif ticket is not None:
             assert ticket.era == new.era
             assert bool(ticket.probe) == (new.state is HALF_OPEN)
             assert not ticket.probe or (ticket.probe, context.now + LEASE) in new.probes
-        if event in RESULTS and context.ticket is not None and context.ticket.era != old.era:
+        late = context.ticket is not None and context.ticket.era != old.era and not context.ticket.last_resort
+        if event in RESULTS and late:
             assert new is old, "a late result changes nothing"
         if old.isolated and event is not Event.RESET:
             assert new is old, "isolated is open until reset"

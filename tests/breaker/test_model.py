@@ -123,6 +123,7 @@ class Held:
     began: int
     era: object
     probe: bool
+    last_resort: bool = False
 
 
 @dataclass
@@ -146,6 +147,7 @@ class Model:
     isolated: bool = False
     probes: list[Held] = field(default_factory=list)
     good_probes: int = 0
+    last_resorts: list[Held] = field(default_factory=list)
     told: list[tuple[object, ...]] = field(default_factory=list)
 
     # --- time ---
@@ -164,7 +166,7 @@ class Model:
 
     def boundaries(self) -> list[int]:
         """Moments at which something changes by itself."""
-        found = [probe.began + self.rules.lease for probe in self.probes]
+        found = [call.began + self.rules.lease for call in (*self.probes, *self.last_resorts)]
         left = self.left()
         if left is not None:
             found.append(math.ceil(self.now + left))
@@ -180,7 +182,7 @@ class Model:
 
     # --- calls ---
 
-    def ask(self) -> Held | None:
+    def ask(self, *, last_resort: bool = False) -> Held | None:
         if self.state == "open" and self._time_for_a_probe():
             self._become("half-open")
             self.probes, self.good_probes = [], 0
@@ -194,7 +196,13 @@ class Model:
                 call = Held(self.now, self.era, probe=True)
                 self.probes = [*alive, call]  # those whose lease is over have given up their place
                 return call
-        self.turned_away += self.state == "open"
+        if last_resort and not self.isolated:
+            alive = [call for call in self.last_resorts if self.now - call.began < self.rules.lease]
+            if len(alive) < self.rules.max_probes:
+                call = Held(self.now, self.era, probe=False, last_resort=True)
+                self.last_resorts = [*alive, call]
+                return call
+        self.turned_away += self.state == "open" and not last_resort
         self.told.append(("refused", self.left(), self.failures))
         return None
 
@@ -209,6 +217,9 @@ class Model:
         seconds = self.now - call.began if took is None else took
         if verdict == "success" and self.rules.timeout is not None and seconds > self.rules.timeout:
             verdict = "failure"
+        if call.last_resort:
+            self._last_resort_comes_back(call, verdict)
+            return
         if call.era is not self.era or (call.probe and call not in self.probes):
             return
         if call.probe:
@@ -225,6 +236,17 @@ class Model:
         if too_many or (call.probe and verdict == "failure"):
             self.open(asked or 0)
 
+    def _last_resort_comes_back(self, call: Held, verdict: str) -> None:
+        if call not in self.last_resorts:
+            return
+        self.last_resorts.remove(call)
+        if verdict == "failure":
+            self.told.append(("failed", self.failures))
+        elif verdict == "success" and self.state != "closed":
+            self.good_probes += 1
+            if self.good_probes >= self.rules.successes_to_close:
+                self.close()
+
     def _count(self, failed: bool) -> bool:
         """Whether the results are too bad now."""
         self.results.append((self.now, failed))
@@ -240,6 +262,8 @@ class Model:
     def open(self, asked: int = 0) -> None:
         self.failed_recoveries = 0 if self.state == "closed" else self.failed_recoveries + 1
         self.times_opened += 1
+        if self.state == "closed":
+            self.last_resorts = []
         self._become("open")
         self._start_waiting(asked)
 
@@ -251,18 +275,21 @@ class Model:
             self._start_waiting()
         else:
             self.open()
+        self.last_resorts = []
 
     def isolate(self) -> None:
         if self.state != "open":
             self.open()
         self.isolated = True
         self.turned_away = 0
+        self.last_resorts = []
 
     def close(self) -> None:
         self.closed_at = None if self.state == "closed" else self.now
         self.failures = 0
         self.results = []
         self.isolated = False
+        self.last_resorts = []
         self._become("closed")
 
     def _start_waiting(self, asked: int = 0) -> None:
@@ -271,7 +298,7 @@ class Model:
         self.closed_at = None
         self.shortened = 0.5 * self.dice if self.rules.jitter else 0.0
         self.turned_away = 0
-        self.probes = []
+        self.probes, self.good_probes = [], 0
 
     def _become(self, state: str) -> None:
         if state != self.state:
@@ -452,18 +479,18 @@ class CircuitAgainstModel(RuleBasedStateMachine):
     # --- calls that overlap ---
 
     @precondition(lambda self: len(self.held) < 8)
-    @rule()
-    def ask(self) -> None:
-        call = self.model.ask()
+    @rule(last_resort=st.sampled_from([False, False, True]))
+    def ask(self, last_resort: bool) -> None:
+        call = self.model.ask(last_resort=last_resort)
         left = self.model.left()
         try:
-            permit = self.breaker.admit()
+            permit = self.breaker.admit(last_resort=last_resort)
         except CircuitOpen as refusal:
             assert call is None
             assert (refusal.name, refusal.retry_after) == ("modelled", left)  # noqa: PT017 (either end is right)
         else:
             assert call is not None
-            assert permit.is_probe == call.probe
+            assert (permit.is_probe, permit.is_last_resort) == (call.probe, call.last_resort)
             self.held.append((permit, call))
 
     @precondition(lambda self: self.held)
@@ -602,6 +629,8 @@ class CircuitAgainstModel(RuleBasedStateMachine):
         """Of those held, only as many may still decide anything as the policy allows."""
         model = self.model
         count = sum(1 for _, call in self.held if call.probe and call.era is model.era and call in model.probes)
+        assert count <= model.rules.max_probes
+        count = sum(1 for _, call in self.held if call in model.last_resorts)
         assert count <= model.rules.max_probes
 
 

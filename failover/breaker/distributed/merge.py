@@ -78,6 +78,8 @@ def adopt(
         opened=shared.opened,
         openings=shared.openings,
         issued=record.issued,
+        # A last resort under way holds its place for as long as the outage lasts, whoever moves the circuit on.
+        last_resorts=() if shared.isolated or record.state is State.CLOSED else record.last_resorts,
     )
     if shared.state is State.HALF_OPEN:
         return replace(new, successes=shared.successes, probes=tuple((0, each.until) for each in remote))
