@@ -21,7 +21,7 @@ from failover.breaker.stores import Store, StoreError, open_store
 from failover.breaker.stores.memory import MemoryStore
 from failover.breaker.stores.store import LARGEST, age_by, key_of
 from tests.breaker.conftest import KINDS, connection_string
-from tests.redis_server import RedisServer, free_port, run_redis
+from tests.redis_server import RedisServer, free_port, run_redis, run_tls_front
 from tests.servers import Azurite, Clock, make_certificate
 
 ROOT = Path(__file__).parents[2]
@@ -349,9 +349,10 @@ def test_redis_that_was_lost_is_used_again_when_it_is_back(tmp_path: Path) -> No
 @pytest.mark.redis
 def test_redis_over_a_unix_socket_and_over_tls(tmp_path: Path) -> None:
     certificate, key = make_certificate(tmp_path)
-    port = free_port()
-    tls = f"--tls-port {port} --tls-cert-file {certificate} --tls-key-file {key} --tls-auth-clients no"
-    with run_redis(tmp_path, password="right", more=f"--unixsocket {tmp_path}/s {tls}"):
+    with (
+        run_redis(tmp_path, password="right", more=f"--unixsocket {tmp_path}/s") as server,
+        run_tls_front(server.port, certificate, key) as port,
+    ):
         unix = open_store(f"unix://:right@{tmp_path}/s?db=3")
         assert unix.swap("one", b"x", None)
         trusting = open_store(f"rediss://:right@127.0.0.1:{port}/3?ssl_ca_certs={certificate}")
