@@ -5,10 +5,14 @@ Its program comes from a wheel of the `dev` extra, so nothing needs to be instal
 
 from __future__ import annotations
 
+import select
 import shlex
 import shutil
 import socket
+import socketserver
+import ssl
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -98,6 +102,39 @@ def run_redis(folder: Path, password: str | None = None, more: str = "") -> Iter
         yield server
     finally:
         server.stop()
+
+
+@contextmanager
+def run_tls_front(port: int, certificate: Path, key: Path) -> Iterator[int]:
+    """A port of 127.0.0.1 that speaks TLS for the server at `port`: the wheels' servers are built without it."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+
+    class Handler(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            with (
+                suppress(OSError),  # a client that does not trust the certificate, or either end is gone
+                socket.create_connection(("127.0.0.1", port)) as behind,
+                context.wrap_socket(self.request, server_side=True) as front,
+            ):
+                while True:
+                    for source in [front] if front.pending() else select.select([front, behind], [], [])[0]:
+                        data = source.recv(65536)
+                        if not data:
+                            return
+                        (behind if source is front else front).sendall(data)
+
+    class Server(socketserver.ThreadingTCPServer):
+        daemon_threads = True
+
+    with Server(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,), name="TLS for Redis", daemon=True)
+        thread.start()
+        try:
+            yield server.server_address[1]
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 def free_port() -> int:

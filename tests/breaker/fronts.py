@@ -1,15 +1,13 @@
-"""What stands before a store's server in a test: it counts requests, speaks TLS, or lets bytes pass one by one."""
+"""What stands before a store's server in a test: it counts requests, or lets bytes pass one by one."""
 
 from __future__ import annotations
 
 import socket
-import ssl
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 
 
 @dataclass
@@ -18,14 +16,12 @@ class Front:
 
     Attributes:
         server: The server's port.
-        tls: Certificate and key with which the front speaks TLS to its clients.
         each_byte: Seconds before each byte of an answer; None: answers pass as they come. May be changed any time.
         port: The front's own.
         requests: How many HTTP requests have passed.
     """
 
     server: int
-    tls: tuple[Path, Path] | None = None
     each_byte: float | None = None
     port: int = 0
     requests: int = 0
@@ -39,10 +35,6 @@ class Front:
 
     def _serve(self, client: socket.socket) -> None:
         with suppress(OSError):
-            if self.tls is not None:
-                context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-                context.load_cert_chain(*self.tls)
-                client = context.wrap_socket(client, server_side=True)
             with client, socket.create_connection(("127.0.0.1", self.server)) as server:
                 threading.Thread(target=self._pass, args=(client, server, True), daemon=True).start()
                 self._pass(server, client, False)
@@ -62,9 +54,9 @@ class Front:
 
 
 @contextmanager
-def front(server: int, *, tls: tuple[Path, Path] | None = None, each_byte: float | None = None) -> Iterator[Front]:
+def front(server: int, each_byte: float | None = None) -> Iterator[Front]:
     """A front of the server at this port, for as long as the block lasts."""
     with socket.create_server(("127.0.0.1", 0), backlog=50) as listener:
-        made = Front(server, tls, each_byte, listener.getsockname()[1])
+        made = Front(server, each_byte, listener.getsockname()[1])
         threading.Thread(target=made.accept, args=[listener], daemon=True).start()
         yield made

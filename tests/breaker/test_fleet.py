@@ -38,12 +38,13 @@ PUSHED_WITHIN = 0.1
 class Remote:
     """Answers `ok`, or `no`, or nothing at all, as `mode` says.
 
-    `hits`: (time, process) of each call. `hung`: of those without an answer.
+    `hits`: (time, process) of each call. `refused`: of those answered `no`. `hung`: of those without an answer.
     """
 
     def __init__(self) -> None:
         self.mode = "ok"
         self.hits: list[tuple[float, int]] = []
+        self.refused: list[tuple[float, int]] = []
         self.hung: list[tuple[float, int]] = []
         self._held: list[socket.socket] = []
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=100)
@@ -66,6 +67,8 @@ class Remote:
                 self.hung.append(hit)
                 self._held.append(connection)
                 return
+            if mode == "no":
+                self.refused.append(hit)
             with connection:
                 connection.sendall(f"{mode}\n".encode())
 
@@ -147,13 +150,14 @@ def all_in(workers: list[Worker], state: str) -> bool:
 
 def kill_for(workers: list[Worker], remote: Remote, seconds: float) -> tuple[int, list[float]]:
     """The remote is dead for so long: the hits up to the first opening everywhere, and the times of those after it."""
-    started = time.monotonic()
+    started, before = time.monotonic(), len(remote.refused)
     remote.mode = "no"
     wait_until(lambda: all(worker.when("open", started) for worker in workers))
     # A call that was under way then reaches the remote a moment later.
     opened = max(worker.when("open", started) or 0.0 for worker in workers) + 0.1
     time.sleep(seconds)
-    hits = [t for t, _ in remote.hits if t >= started]
+    # By the answer, not by the time: a call that was under way at the start may still have been answered `ok`.
+    hits = [t for t, _ in remote.refused[before:]]
     return sum(t <= opened for t in hits), [t for t in hits if t > opened]
 
 

@@ -22,8 +22,7 @@ from failover.breaker.stores import Store, StoreError, open_store
 from failover.breaker.stores.memory import MemoryStore
 from failover.breaker.stores.store import LARGEST, age_by, key_of
 from tests.breaker.conftest import KINDS, connection_string
-from tests.breaker.fronts import front
-from tests.redis_server import RedisServer, free_port, run_redis
+from tests.redis_server import RedisServer, free_port, run_redis, run_tls_front
 from tests.servers import Azurite, Clock, make_certificate
 
 ROOT = Path(__file__).parents[2]
@@ -356,14 +355,14 @@ def test_redis_over_a_unix_socket_and_over_tls(tmp_path: Path) -> None:
     certificate, key = make_certificate(tmp_path)
     with (
         run_redis(tmp_path, password="right", more=f"--unixsocket {tmp_path}/s") as server,
-        front(server.port, tls=(certificate, key)) as tls,
+        run_tls_front(server.port, certificate, key) as port,
     ):
         unix = open_store(f"unix://:right@{tmp_path}/s?db=3")
         assert unix.compare_and_set("one", b"x", None)
-        trusting = open_store(f"rediss://:right@127.0.0.1:{tls.port}/3?ssl_ca_certs={certificate}")
+        trusting = open_store(f"rediss://:right@127.0.0.1:{port}/3?ssl_ca_certs={certificate}")
         assert trusting.read(["one"])["one"].body == b"x"
         with pytest.raises(StoreError, match=r"CERTIFICATE_VERIFY_FAILED|certificate"):
-            open_store(f"rediss://:right@127.0.0.1:{tls.port}/3").read(["one"])
+            open_store(f"rediss://:right@127.0.0.1:{port}/3").read(["one"])
         assert "right" not in unix.url + trusting.url
 
 
