@@ -34,10 +34,9 @@ class Front:
                 threading.Thread(target=self._serve, args=(client,), daemon=True).start()
 
     def _serve(self, client: socket.socket) -> None:
-        with suppress(OSError):
-            with client, socket.create_connection(("127.0.0.1", self.server)) as server:
-                threading.Thread(target=self._pass, args=(client, server, True), daemon=True).start()
-                self._pass(server, client, False)
+        with suppress(OSError), client, socket.create_connection(("127.0.0.1", self.server)) as server:
+            threading.Thread(target=self._pass, args=(client, server, True), daemon=True).start()
+            self._pass(server, client, False)
 
     def _pass(self, source: socket.socket, target: socket.socket, there: bool) -> None:
         with suppress(OSError):

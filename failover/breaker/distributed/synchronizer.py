@@ -310,6 +310,7 @@ class CircuitSynchronizer:
         self._say_alone(self._refused, what)
         with self._circuit.lock:
             self._refused = what
+        self.store_failed()
 
     def _say_alone(self, said: str, what: str) -> None:
         if not said:

@@ -1,6 +1,6 @@
 """redis://, valkey:// and the like: one hash per circuit, written by a script; changes are pushed and logged.
 
-Three things tell a process what has changed. Pub/sub tells it at once. The stream `changes` tells it at its next look
+Three things tell a process what has changed. Pub/sub tells it at once. The stream `.changes` tells it at its next look
 what it has not heard, with one command: also what was written by a user who may not publish, and, since its last entry
 is gone then, that the server has lost everything. Once a minute it reads all its circuits' records, in case somebody
 wrote one by other means.
@@ -21,7 +21,7 @@ from typing import Any, Final
 import redis
 from redis.backoff import NoBackoff
 from redis.cluster import ClusterNode
-from redis.exceptions import NoPermissionError, RedisClusterException
+from redis.exceptions import MovedError, NoPermissionError, RedisClusterException
 from redis.retry import Retry
 from redis.sentinel import Sentinel, SentinelManagedConnection, SentinelManagedSSLConnection
 
@@ -97,7 +97,7 @@ class RedisStore:
         self.closed = False
         self._prefix = self._where.prefix
         self._channel = f"{self._prefix}changes:{self._where.settings.get('db', 0)}"
-        self._log_key = f"{self._prefix}changes"
+        self._log_key = f"{self._prefix}circuit:.changes"  # no circuit has a key with a dot
         self._silent = False
         self._connections = _Connections(self._where)
         self._listener: _Listener | None = None
@@ -124,7 +124,7 @@ class RedisStore:
     def _get_all(self, names: list[str], client: Any) -> list[Any]:
         pipe = client.pipeline(transaction=False)
         for name in names:
-            pipe.eval(_GET, 1, self._key(name))
+            pipe.execute_command("EVAL", _GET, 1, self._key(name))  # since a cluster's pipeline has no `eval`
         answers: list[Any] = pipe.execute(raise_on_error=False)
         return answers
 
@@ -253,7 +253,7 @@ class RedisStore:
         said = describe(error)
         for secret in self._where.secrets:
             said = said.replace(secret, "***")
-        if isinstance(error, redis.ResponseError) and str(error).startswith("MOVED"):
+        if isinstance(error, MovedError):
             said = f"it is a node of a cluster: write redis+cluster:// ({said})"
         kind = _RefusedError if isinstance(error, redis.ResponseError) else StoreError
         return kind(f"{self.url}: {said}")
