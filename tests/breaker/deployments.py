@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -28,13 +29,19 @@ def wait_until(condition: Callable[[], object], seconds: float = _START_SECONDS)
 
 def _start(folder: Path, stack: ExitStack, more: str = "") -> RedisServer:
     folder.mkdir()
-    port = free_port()
-    while port > 55_535:  # a cluster's nodes talk on the port that is higher by 10,000
-        port = free_port()
-    server = RedisServer(folder, port, None, more)
+    server = RedisServer(folder, _free_ports(), None, more)
     server.start()
     stack.callback(server.stop)
     return server
+
+
+def _free_ports() -> int:
+    """A free port below one, by 10,000, on which a cluster's node can talk to the others."""
+    while True:
+        port = free_port()
+        with suppress(OSError, OverflowError), socket.socket() as probe:
+            probe.bind(("127.0.0.1", port + 10_000))
+            return port
 
 
 @contextmanager

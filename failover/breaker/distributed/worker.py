@@ -185,13 +185,14 @@ class StoreWorker:
         for _, members in self._all_members():
             for member in members:
                 member.store_failed()
-        if not self.broken:
+        if isinstance(error, StoreClosed):
+            with self._wake:
+                self.broken = self._stopping = True
+            logger.info("%s: circuits decide alone from now on", error)
+        elif not self.broken:
             self.broken = True
             what = str(error) if isinstance(error, StoreError) else f"{store.url}: {describe(error)}"
             logger.warning("circuits decide locally until their store works again: %s", what)
-        if isinstance(error, StoreClosed):
-            with self._wake:
-                self._stopping = True
 
     def _turn_at_once(self) -> None:
         if not self._is_local:

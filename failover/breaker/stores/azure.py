@@ -90,21 +90,25 @@ class AzureStore(ABC, Generic[C]):
         """
         if self.closed:
             raise StoreClosed(f"{self.url} is closed")
+        failure: AzureError | None = None
         with limit(OPERATION_SECONDS, self._connections.abort) as operation:
             try:
-                return act()
-            except ResourceNotFoundError:
-                raise
+                result = act()
             except AzureError as error:
                 failure = error
             except Exception:
                 # Whatever a socket that is closed while it is read makes the SDK raise.
-                if not operation.expired:
+                if not (operation.expired or self.closed):
                     raise
-                failure = None
-        if operation.expired or failure is None:
+        if self.closed:
+            raise StoreClosed(f"{self.url} is closed")
+        if operation.expired:  # also where there is a result: the headers of an answer may end where the socket did
             raise StoreError(f"{self.url}: no whole answer within {OPERATION_SECONDS:g} s")
-        raise store_error(self.url, failure)
+        if isinstance(failure, ResourceNotFoundError):
+            raise failure
+        if failure is not None:
+            raise store_error(self.url, failure)
+        return result
 
     def subscribe(self, changed: Callable[[str | None], None]) -> bool:  # noqa: ARG002 (an account pushes nothing)
         return False

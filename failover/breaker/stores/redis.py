@@ -61,7 +61,7 @@ return 1
 # Version, body, and age in microseconds; three empty texts for what is not ours; nothing where nothing is held.
 _GET: Final = """
 local held = redis.pcall('HMGET', KEYS[1], 'v', 'b', 't')
-if held['err'] or not (held[1] and held[2] and tonumber(held[3])) then
+if held['err'] or not (held[1] and held[2] and held[3] and string.match(held[3], '^%d+$')) then
   if redis.call('EXISTS', KEYS[1]) == 0 then return false end
   return {'', '', ''}
 end
@@ -242,9 +242,11 @@ class RedisStore:
                     connections.forget()  # the next operation asks anew which nodes there are
             except Exception as error:
                 # Whatever a socket that is closed while it is read makes redis-py raise.
-                if not operation.expired:
+                if not (operation.expired or self.closed):
                     raise
                 failure = error
+        if self.closed:
+            raise StoreClosed(f"{self.url} is closed")
         if operation.expired:
             raise StoreError(f"{self.url}: no whole answer within {OPERATION_SECONDS:g} s")
         raise self._error(failure)
