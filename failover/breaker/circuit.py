@@ -275,6 +275,13 @@ class CircuitBreaker:
             self._teller.unsubscribe(listener)
             self._put(self._record)
 
+    def leave_store(self) -> None:
+        """Go on alone from now on. What the store does not know yet it is told, for which this waits 1.5 s at most."""
+        with self._lock:
+            shared, self._shared = self._shared, None
+        if shared is not None:
+            shared.leave()
+
     # --- by hand ----------------------------------------------------------------------------------------------
 
     def trip(self) -> None:

@@ -141,6 +141,10 @@ class CircuitSynchronizer:
         """
         self._order = event
 
+    def leave(self) -> None:
+        """The circuit goes on alone. What is not published yet is published still."""
+        self._worker.leave(self)
+
     # --- on the worker's thread -------------------------------------------------------------------------------
 
     def work(self) -> bool:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import Final, Protocol
 
 from failover.breaker.errors import describe
-from failover.breaker.stores.store import Store, StoreClosed, StoredRecord, StoreError, changes_of
+from failover.breaker.stores.store import ReleasesConnections, Store, StoreClosed, StoredRecord, StoreError, changes_of
 
 logger = logging.getLogger("failover.breaker")
 
@@ -73,6 +73,24 @@ class StoreWorker:
             self._known.setdefault(member.name, None)
             self._start()
         self.changed(member.name)
+
+    def leave(self, member: Synchronizer) -> None:
+        """`member` hears of nothing any more. What it has not published yet is published still.
+
+        With the last one the thread ends, and the store's connections with it.
+        """
+        with self._wake:
+            left = [each for each in self._members_of(member.name) if each is not member]
+            self._members[member.name] = tuple(weakref.ref(each) for each in left)
+            last = not any(members for _, members in self._all_members())
+        if last:
+            self.stop()
+            store = self._store()
+            with _making:
+                if store is not None and _workers.get(store) is self:
+                    del _workers[store]
+            if isinstance(store, ReleasesConnections):
+                store.release()
 
     def post(self, member: Synchronizer, again: bool = False) -> None:
         """Have `member` work with the store: soon, or at the next refresh if it failed since the last one.

@@ -116,6 +116,11 @@ class AzureStore(ABC, Generic[C]):
     def forget_connections(self) -> None:
         self._client = self._connect()
 
+    def release(self) -> None:
+        """Close the connections, until the store is used again."""
+        self._connections.close()
+        self.forget_connections()
+
     def close(self) -> None:
         self.closed = True
         self._connections.close()

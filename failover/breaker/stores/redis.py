@@ -74,7 +74,8 @@ _AT_ONCE: Final = 500  # records in one read
 _LOGGED: Final = 256  # changes that the stream keeps at least
 _READ_OF_LOG: Final = 512
 _ALL_SECONDS: Final = 60.0  # between two reads of all records
-_PUSH_SECONDS: Final = 5.0  # for which the listener waits before it looks whether its store is used still
+_PING_SECONDS: Final = 30.0  # of silence after which the listener asks whether the server is there still
+_PAUSE_SECONDS: Final = 0.2  # between two looks whether the store is used still, while there is no connection
 _DENIED_SECONDS: Final = 60.0  # until a user who may not subscribe tries again
 
 
@@ -202,6 +203,7 @@ class RedisStore:
     def subscribe(self, changed: Callable[[str | None], None]) -> bool:
         if self._listener is None:
             self._listener = _Listener(self, self._where, self._channel)
+            weakref.finalize(self, self._listener.stop).atexit = False
         self._listener.add(changed)
         return True
 
@@ -222,11 +224,16 @@ class RedisStore:
         self._listener = None
         self._forget_log()
 
-    def close(self) -> None:
-        self.closed = True
+    def release(self) -> None:
+        """Close the connections and end the threads, until the store is used again."""
         if self._listener is not None:
             self._listener.stop()
         self._connections.close()
+        self.forget_connections()
+
+    def close(self) -> None:
+        self.closed = True
+        self.release()
 
     def _do(self, act: Callable[[Any], Any]) -> Any:
         """What `act` does with a client, as one operation."""
@@ -272,7 +279,7 @@ class _Listener:
         self._store = weakref.ref(store)
         self._channel = channel
         self._connections = _Connections(where)
-        self._stopped = threading.Event()
+        self._stopped = False
         self._subscribers: tuple[Callable[[str | None], None], ...] = ()
         threading.Thread(target=self._run, name="failover push", daemon=True).start()
 
@@ -280,36 +287,34 @@ class _Listener:
         self._subscribers = (*self._subscribers, changed)
 
     def stop(self) -> None:
-        self._stopped.set()
-        self._connections.close()
+        """Also called by the garbage collector, at any point: takes no lock."""
+        self._stopped = True
+        self._connections.abort()
 
     def _run(self) -> None:
-        while not self._stopped.is_set() and self._store() is not None:
+        while not self._stopped:
             wait = SECONDS
             try:
                 self._listen()
             except NoPermissionError:
-                store, wait = self._store(), _DENIED_SECONDS
+                wait = _DENIED_SECONDS
+                store = self._store()
                 if store is not None:
                     store.cannot_hear()
                 del store
             except Exception as error:  # noqa: BLE001 (also what a socket that `stop` closes makes redis-py raise)
                 # The worker, which asks the same server at each refresh, warns of it: here it would be said twice.
                 logger.debug("no push: %s", type(error).__name__)
-            self._wait(wait)
+            until = time.monotonic() + wait
+            while not self._stopped and time.monotonic() < until:
+                time.sleep(_PAUSE_SECONDS)
         self._connections.close()
-
-    def _wait(self, seconds: float) -> None:
-        until = time.monotonic() + seconds
-        while (left := until - time.monotonic()) > 0 and self._store() is not None:
-            if self._stopped.wait(min(left, _PUSH_SECONDS)):
-                return
 
     def _listen(self) -> None:
         with self._connections.client().pubsub(ignore_subscribe_messages=False) as pubsub:
             pubsub.subscribe(self._channel)
-            while not self._stopped.is_set() and self._store() is not None:
-                message = pubsub.get_message(timeout=_PUSH_SECONDS)
+            while not self._stopped:
+                message = pubsub.get_message(timeout=_PING_SECONDS)
                 if message is None:
                     pubsub.ping()
                 elif message["type"] == "subscribe":

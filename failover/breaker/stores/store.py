@@ -113,6 +113,14 @@ class ListsChanges(Protocol):
         """
 
 
+@runtime_checkable
+class ReleasesConnections(Protocol):
+    """A store that can do without its connections and threads while no circuit uses it."""
+
+    def release(self) -> None:
+        """Close the connections and end the threads, until the store is used again."""
+
+
 def changes_of(store: Store, known: Mapping[str, str | None]) -> Iterator[Mapping[str, StoredRecord | None]]:
     """As `ListsChanges.changes`, of any store."""
     return store.changes(known) if isinstance(store, ListsChanges) else read_in_parts(store, known)
