@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -445,6 +446,23 @@ def test_one_store_per_url_and_process(kind: str, store_url: Callable[[str], str
         "redis://host/0?password=hunter2",
         "redis://host/0?hunter2",
         "rediss://:hunter2@host/1/2",
+        "redis://host/0?ssl_ca_certs=hunter2.pem",
+        "redis+cluster://host?ssl_certfile=hunter2.pem",
+        "valkey://host/0?ssl_keyfile=hunter2.pem",
+        "unix:///path?ssl_ca_certs=hunter2.pem",
+        "redis://:hunter2#x@host:6379/0",
+        "redis://ann:hunter#2@host/0",
+        "rediss://:#hunter2@host/0",
+        "redis+sentinel://:hunter2#@host/mine",
+        "redis://:1/hunter2@host/0",
+        "redis://:hunter2?x@host/0",
+        "redis://one,two/0?prefix=hunter2",
+        "redis+cluster://host/1?prefix=hunter2",
+        "redis+cluster://:hunter2@",
+        "redis+sentinel://:hunter2@host:26379",
+        "redis+sentinel://:hunter2@host/mine/first",
+        "redis+sentinel://host/mine?password=hunter2",
+        "redis+ssh://:hunter2@host/0",
         "unix://",
         "blob://",
         "blob://Upper",
@@ -463,6 +481,46 @@ def test_a_bad_url_is_refused_without_being_shown(url: str, monkeypatch: pytest.
         open_store(url)
     assert "hunter2" not in str(caught.value)
     assert caught.value.__cause__ is None
+
+
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        ("redis://host/0?ssl_ca_certs=x.pem", "ssl_ca_certs is for TLS: write rediss"),
+        ("redis://:pa#ss@host/0", "a #: in a password write %23"),
+        ("redis+sentinel://host", "names no service"),
+    ],
+)
+def test_a_url_that_nearly_is_one_says_what_to_change(url: str, told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        open_store(url)
+
+
+def test_a_url_without_credentials_is_shown() -> None:
+    shown = {
+        "redis://ann:hunter2@host": "redis://host:6379/0",
+        "redis://:hunter%232@host:1/2?prefix=x": "redis://host:1/2",
+        "valkeys://:hunter2@[::1]:1/2": "valkeys://[::1]:1/2",
+        "redis+cluster://:hunter2@one:1,two": "redis+cluster://one:1,two:6379",
+        "redis+sentinel://:hunter2@one,two:2/mine/3?sentinel_password=hunter2": "redis+sentinel://one:26379,two:2/mine/3",
+        "unix://:hunter2@/run/redis?db=2": "unix:///run/redis/2",
+    }
+    assert {url: open_store(url).url for url in shown} == shown
+
+
+@pytest.mark.parametrize("kind", ["blob", "table"])
+def test_a_connection_string_by_hand_goes_before_the_environment(
+    kind: str, azurite: Azurite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAILOVER_STATE_CONNECTION_STRING", "AccountKey=hunter2")
+    before = dict(os.environ)
+    store = open_store(f"{kind}://byhand", connection_string(azurite))
+    assert store.compare_and_set("one", b"x", None)
+    assert dict(os.environ) == before
+    assert open_store(f"{kind}://byhand", connection_string(azurite)) is store
+    with pytest.raises(ValueError, match="connection_string is no") as caught:
+        open_store(f"{kind}://byhand", "AccountKey=hunter2")
+    assert_no_secret(str(caught.value))
 
 
 @pytest.mark.parametrize("url", [None, 3, b"memory://"])
@@ -509,6 +567,15 @@ def test_a_missing_package_is_named(url: str, package: str, install: str, monkey
     monkeypatch.setattr("failover.breaker.stores._opened", weakref.WeakValueDictionary())
     with pytest.raises(ImportError, match=f"pip install '{install}'"):
         open_store(url)
+
+
+def test_what_is_to_be_installed_is_what_the_extras_want() -> None:
+    # By the SDK's own name: this project is on no index, where anybody could take its name.
+    source = (ROOT / "failover" / "breaker" / "stores" / "__init__.py").read_text(encoding="utf-8")
+    named = set(re.findall(r'"([a-z-]+>=[0-9.]+)"', source))
+    project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    assert named == {"redis>=5.1", "azure-storage-blob>=12.24", "azure-data-tables>=12.5"}
+    assert all(f'"{each}"' in project for each in named)
 
 
 def test_nothing_is_imported_before_its_url_is_used() -> None:
