@@ -104,11 +104,11 @@ def parse(url: str) -> RedisUrl:
         raise ValueError(f"{form}; this one names several hosts")
     secure = {"ssl": True, **{key: options[key] for key in _TLS_OPTIONS & set(options)}} if tls else {}
     of_sentinels = {key.removeprefix("sentinel_"): options[key] for key in _SENTINEL_OPTIONS & set(options)}
-    shown = ",".join(f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in hosts) or settings["path"]
+    addresses = ",".join(f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in hosts)
     where = {"single": f"/{db}", "cluster": "", "sentinel": f"/{service}/{db}"}[how]
     return RedisUrl(
         how=how,
-        shown=f"{scheme}://{shown}{where}",
+        shown=f"{scheme}://{addresses or settings['path']}{where}",
         hosts=hosts,
         service=service,
         prefix=options.get("prefix", "failover:"),
