@@ -31,6 +31,7 @@ from failover.breaker.stores import open_store
 
 STORES: Final = ("memory", "redis", "blob", "table")
 _NOTHING: Final = encode(SharedRecord(State.CLOSED, "0"))
+_LATELY: Final = 12.0  # seconds for which a table's new records are asked for again and again
 _SETTLED: Final = 3.0  # seconds without an operation more than a refresh's after which all circuits have looked
 
 
@@ -76,6 +77,7 @@ def fill(url: str, account: str, count: int) -> None:
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(write, range(count)))
     store.close()
+    time.sleep(_LATELY)
 
 
 def measure(kind: str, count: int, records: bool, seconds: float) -> tuple[float, float]:

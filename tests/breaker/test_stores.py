@@ -19,9 +19,9 @@ from typing import Any
 
 import pytest
 
-from failover.breaker.stores import Store, StoreError, open_store
+from failover.breaker.stores import Store, StoredRecord, StoreError, open_store
 from failover.breaker.stores.memory import MemoryStore
-from failover.breaker.stores.store import LARGEST, age_by, key_of
+from failover.breaker.stores.store import LARGEST, age_by, changes_of, key_of
 from tests.breaker.conftest import KINDS, connection_string
 from tests.redis_server import RedisServer, free_port, run_redis, run_tls_front
 from tests.servers import Azurite, Clock, make_certificate
@@ -78,6 +78,29 @@ def test_the_same_body_again_is_a_new_version(store: Store) -> None:
     assert second is not None
     assert second != first
     assert store.compare_and_set("one", b"late", first) is None
+
+
+def test_changes_are_what_is_not_known(store: Store) -> None:
+    names = [str(number) for number in range(30)]
+    known: dict[str, str | None] = dict.fromkeys(names)
+
+    def changes() -> dict[str, StoredRecord | None]:
+        found = {name: stored for part in changes_of(store, known) for name, stored in part.items()}
+        news = {name: stored for name, stored in found.items() if (stored and stored.version) != known[name]}
+        known.update({name: stored and stored.version for name, stored in news.items()})
+        return news
+
+    assert changes() == {}
+    for name in names[:5]:
+        store.compare_and_set(name, b"a", None)
+    assert {name: stored and stored.body for name, stored in changes().items()} == dict.fromkeys(names[:5], b"a")
+    assert changes() == {}
+    assert store.compare_and_set("3", b"b", known["3"])
+    store.compare_and_set("unknown", b"c", None)
+    assert {name: stored and stored.body for name, stored in changes().items()} == {"3": b"b"}
+    store.forget_connections()
+    known["17"] = "what is gone"
+    assert changes() == {"17": None}
 
 
 def test_reading_nothing_is_no_mistake(store: Store) -> None:

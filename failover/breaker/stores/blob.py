@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any, Final
+from xml.etree import ElementTree as ET
 
 from azure.core import MatchConditions
 from azure.core.exceptions import HttpResponseError, ResourceExistsError, ResourceModifiedError, ResourceNotFoundError
+from azure.core.pipeline import PipelineResponse
 from azure.storage.blob import BlobClient, ContainerClient
 
 from failover.breaker.stores.azure import AzureStore, code_of, date_into
@@ -49,13 +51,32 @@ class BlobStore(AzureStore[ContainerClient]):
     def _list(self) -> dict[str, str]:
         """The ETags of all records, by the blobs' names: one request for each thousand."""
         found: dict[str, str] = {}
-        pages = self._client.list_blobs(name_starts_with=_FOLDER, results_per_page=_AT_ONCE).by_page()
+        marker: str | None = None
         try:
-            while (page := self.request(lambda: next(pages, None))) is not None:
-                found.update((blob.name, _quoted(blob.etag)) for blob in page)
+            while True:
+                page = ET.fromstring(self.request(partial(self._page, marker)))  # noqa: S314 (of the user's own account)
+                for blob in page.iterfind("Blobs/Blob"):
+                    found[blob.findtext("Name", "")] = _quoted(blob.findtext("Properties/Etag", ""))
+                marker = page.findtext("NextMarker")
+                if not marker:
+                    return found
         except ResourceNotFoundError:
-            return {}
-        return found
+            return {}  # there is no container yet
+        except ET.ParseError:
+            raise StoreError(f"{self.url}: the listing is no XML") from None
+
+    def _page(self, marker: str | None) -> bytes:
+        """One page of the listing, as it comes.
+
+        The SDK takes 0.25 ms of a core to make an object of each blob: with 5,000 of them more than a core, at one
+        listing a second. So the page leaves by its hook, before that.
+        """
+        blobs = self._client.list_blobs(name_starts_with=_FOLDER, results_per_page=_AT_ONCE, raw_response_hook=_leave)
+        try:
+            next(blobs.by_page(marker))
+        except _Page as page:
+            return page.body
+        raise StoreError(f"{self.url}: the SDK has not called its hook")  # nothing known does that
 
     def _read(self, name: str) -> StoredRecord | None:
         try:
@@ -100,7 +121,17 @@ class BlobStore(AzureStore[ContainerClient]):
         return self._client.get_blob_client(f"{_FOLDER}{key_of(name)}")
 
 
-def _quoted(etag: str | None) -> str:
+class _Page(Exception):  # noqa: N818 (it carries what was asked for)
+    def __init__(self, body: bytes) -> None:
+        super().__init__()
+        self.body = body
+
+
+def _leave(response: PipelineResponse[Any, Any]) -> None:
+    if response.http_response.status_code == 200:
+        raise _Page(response.http_response.body())
+
+
+def _quoted(etag: str) -> str:
     """As in the header of an answer: a listing has it without quotes."""
-    text = str(etag)
-    return text if text.startswith(('"', "W/")) else f'"{text}"'
+    return etag if etag.startswith(('"', "W/")) else f'"{etag}"'
