@@ -87,7 +87,7 @@ def test_changes_are_what_is_not_known(store: Store) -> None:
     def changes() -> dict[str, StoredRecord | None]:
         found = {name: stored for part in changes_of(store, known) for name, stored in part.items()}
         news = {name: stored for name, stored in found.items() if (stored and stored.version) != known[name]}
-        known.update({name: stored and stored.version for name, stored in news.items()})
+        known.update({name: stored.version if stored else None for name, stored in news.items()})
         return news
 
     assert changes() == {}
