@@ -10,17 +10,18 @@ Nothing here does I/O on a caller's thread: `Exchange` calls `work` and `saw`.
 
 from __future__ import annotations
 
+import json
 import secrets
-import threading
 import time
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from typing import Final, Protocol
 
-from failover.breaker.events import Transition
+from failover.breaker.events import reason
 from failover.breaker.exchange import exchange_of, logger
+from failover.breaker.forks import ForkSafeLock
 from failover.breaker.machine import Context, Event, Record, State, step
+from failover.breaker.policy import Policy
 from failover.breaker.stores.store import Held, Store
-from failover.breaker.telling import reason
 from failover.breaker.translate import (
     Foreign,
     Key,
@@ -35,18 +36,39 @@ from failover.breaker.translate import (
 )
 from failover.breaker.written import Garbage, Written, decode, encode
 
-if TYPE_CHECKING:
-    from failover.breaker.circuit import CircuitBreaker
-
 _PATIENCE: Final = 1.0  # seconds after which a claim without an answer is decided here
 _ATTEMPTS: Final = 5  # races lost in a row after which a publish waits for the next look
 _NO_TOKEN: Final = (-1, "")
 
 
+class Replica(Protocol):
+    """What is needed of a circuit. Its record is read and installed under its lock."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def policy(self) -> Policy: ...
+
+    @property
+    def lock(self) -> ForkSafeLock: ...
+
+    @property
+    def record(self) -> Record: ...
+
+    def now(self) -> float: ...
+
+    def random(self) -> float: ...
+
+    def install(self, record: Record, why: str) -> None: ...
+
+    def dispatch(self) -> None: ...
+
+
 class Link:
     """Between `circuit` and its record in `store`. What it knows is guarded by the circuit's lock."""
 
-    def __init__(self, circuit: CircuitBreaker, store: Store) -> None:
+    def __init__(self, circuit: Replica, store: Store) -> None:
         self.name = circuit.name
         self._circuit = circuit
         self._exchange = exchange_of(store)
@@ -63,7 +85,7 @@ class Link:
         self._foreign: tuple[Foreign, ...] = ()
         self._looked_at = 0.0
         # What of the circuit's own record is in the store; the epoch of an era; writes whose answer is not known.
-        self._key: Key = key_of_record(self._circuit._record)
+        self._key: Key = key_of_record(self._circuit.record)
         self._token: tuple[int, str] = _NO_TOKEN
         self._attempted: dict[str, Key] = {}
         self._claimed_at: float | None = None
@@ -83,14 +105,14 @@ class Link:
 
         A call takes it all the same: one whose callers come less often than the lease would never probe otherwise.
         """
-        record, store, now = self._circuit._record, self._exchange.store, self._circuit._clock()
+        record, store, now = self._circuit.record, self._exchange.store, self._circuit.now()
         if not record.reserved or store.instant or now - self._looked_at > 3 * store.refresh:
             return False
         return all(now >= until for number, until in record.probes if number in record.reserved)
 
     def claim(self) -> None:
         """A call could be a probe if this process had a place: ask for one."""
-        with self._circuit._lock:
+        with self._circuit.lock:
             if self._claimed_at is not None:
                 return
             self._claimed_at = time.monotonic()
@@ -98,7 +120,7 @@ class Link:
 
     def look(self) -> None:
         """The circuit's record may have changed: publish it where others must know."""
-        if key_of_record(self._circuit._record) != self._key:
+        if key_of_record(self._circuit.record) != self._key:
             self._outage = self._outage or self._exchange.broken
             self._exchange.post(self)
 
@@ -114,8 +136,8 @@ class Link:
         for _ in range(_ATTEMPTS):
             if not self._seen:
                 self.saw(store.read([self.name]).get(self.name))
-            with self._circuit._lock:
-                base = self._circuit._record
+            with self._circuit.lock:
+                base = self._circuit.record
                 target = self._wanted(base)
                 if target is None:
                     return
@@ -142,7 +164,7 @@ class Link:
 
     def _with_place(self, record: Record) -> Record | None:
         circuit = self._circuit
-        return with_place(record, Context(circuit.policy, circuit._clock(), circuit._random))
+        return with_place(record, Context(circuit.policy, circuit.now(), circuit.random))
 
     def _write(self, target: Record, base: Record) -> Written:
         epoch = self._token[1]
@@ -153,17 +175,17 @@ class Link:
         foreign = self._foreign if epoch == self._epoch else ()
         if epoch != self._epoch:
             self._attempted[epoch] = key_of_record(target)
-        return write_down(target, epoch, self._holder, foreign, self._circuit._clock())
+        return write_down(target, epoch, self._holder, foreign, self._circuit.now())
 
     def _won(self, written: Written, version: str, key: Key, target: Record, base: Record) -> None:
         circuit = self._circuit
-        with circuit._lock:
+        with circuit.lock:
             if written.epoch != self._epoch:
                 self._foreign = ()
             self._synced(written, version, key)
             if target is not base:
                 self._claimed_at = None
-            now = circuit._record
+            now = circuit.record
             if target is not base and key_of_record(now) == key:  # the same was decided here, since it took so long
                 self._token = (now.era, written.epoch)
             elif target is not base and now.era == base.era and key_of_record(now) == key_of_record(base):
@@ -171,10 +193,10 @@ class Link:
                 placed = self._with_place(now)
                 if placed is not None:
                     self._token = (placed.era, written.epoch)
-                    self._install(placed, reason(now, Event.CALL, placed, circuit.policy, ""))
-            if key_of_record(circuit._record) == self._key:
+                    circuit.install(placed, reason(now, Event.CALL, placed, circuit.policy, ""))
+            if key_of_record(circuit.record) == self._key:
                 self._order = None
-        circuit._teller.tell()
+        circuit.dispatch()
 
     def _synced(self, written: Written, version: str, key: Key) -> None:
         self._version, self._epoch, self._key = version, written.epoch, key
@@ -184,16 +206,16 @@ class Link:
     def saw(self, held: Held | None) -> None:
         """What the store holds now."""
         circuit = self._circuit
-        with circuit._lock:
-            now = circuit._clock()
+        with circuit.lock:
+            now = circuit.now()
             if held is None:
                 self._saw_nothing()
             elif not self._seen or self._garbage or held.version != self._version:
                 self._saw_another(held, now)
             self._seen = True
             self._looked_at = now
-            unpublished = key_of_record(circuit._record) != self._key
-        circuit._teller.tell()
+            unpublished = key_of_record(circuit.record) != self._key
+        circuit.dispatch()
         if unpublished and not self._garbage:
             self._exchange.post(self)
 
@@ -205,18 +227,18 @@ class Link:
         self._version = self._epoch = None
         self._foreign = ()
         self._token = _NO_TOKEN
-        record = self._circuit._record
+        record = self._circuit.record
         self._key = key_of_record(record) if record.state is State.CLOSED else (-1, frozenset(), 0)
 
     def _saw_another(self, held: Held, now: float) -> None:
-        circuit, record = self._circuit, self._circuit._record
+        circuit, record = self._circuit, self._circuit.record
         try:
             written = decode(held.body)
         except Garbage as garbage:
             if not self._garbage:
                 where = self._exchange.store.url
                 text = "circuit %s decides alone: what %s holds for it is left as it is: %s"
-                logger.warning(text, circuit._teller._name, where, garbage)
+                logger.warning(text, json.dumps(circuit.name), where, garbage)
             self._garbage = True
             return
         self._garbage = False
@@ -230,10 +252,10 @@ class Link:
                 self._token = (record.era, written.epoch)
         if self._token == (record.era, written.epoch):
             record, key = merged(record, written, foreign, self._holder, self._key)
-            self._install(record, "")
+            circuit.install(record, "")
             if record.state is State.HALF_OPEN and record.successes >= circuit.policy.successes_to_close:
-                over = step(record, Event.RESET, Context(circuit.policy, now, circuit._random)).record
-                self._install(over, "probes here and elsewhere succeeded")
+                over = step(record, Event.RESET, Context(circuit.policy, now, circuit.random)).record
+                circuit.install(over, "probes here and elsewhere succeeded")
         elif key_of_record(record) != self._key and (ours or self._insists(written)):
             # Published over it, by `work`.
             self._version, self._epoch = held.version, written.epoch
@@ -242,8 +264,8 @@ class Link:
             # A process that starts with a circuit closed as all are has nothing to adopt.
             calm = written.state is record.state is State.CLOSED and (written.ramp or 0.0) <= age
             if self._seen or not calm:
-                record = adopted(record, written, foreign, age, now, circuit.policy, circuit._random)
-                self._install(record, change(written))
+                record = adopted(record, written, foreign, age, now, circuit.policy, circuit.random)
+                circuit.install(record, change(written))
             self._token, key = (record.era, written.epoch), key_of_record(record)
             self._order = None
         self._foreign = foreign
@@ -259,24 +281,16 @@ class Link:
         ours = any(place.holder == self._holder for place in written.places)
         return self._order is not None or (written.epoch == self._epoch and ours)
 
-    def _install(self, record: Record, why: str) -> None:
-        """Under the lock: the record is another one from now on."""
-        circuit, old = self._circuit, self._circuit._record
-        circuit._put(record)
-        if record.state is not old.state:
-            circuit._teller.note(Transition(self.name, old.state, record.state, why))
-
     def store_failed(self) -> None:
         """A change that is not published yet now counts only against the version seen last."""
-        with self._circuit._lock:
-            if key_of_record(self._circuit._record) != self._key:
+        with self._circuit.lock:
+            if key_of_record(self._circuit.record) != self._key:
                 self._outage = True
 
     def after_fork(self) -> None:
         """In the child: places and changes not yet published are the parent's; the store tells the rest."""
         circuit = self._circuit
-        circuit._lock = threading.RLock()
-        circuit._teller._telling = threading.Lock()
-        record = circuit._record
-        circuit._put(replace(record, probes=tuple((0, until) for _, until in record.probes), reserved=()))
-        self._know_nothing()
+        with circuit.lock:
+            record = circuit.record
+            circuit.install(replace(record, probes=tuple((0, until) for _, until in record.probes), reserved=()), "")
+            self._know_nothing()
