@@ -2,12 +2,11 @@
 
 from failover.breaker import failures
 from failover.breaker.breakers import Breakers
-from failover.breaker.circuit import CircuitBreaker
-from failover.breaker.errors import CircuitOpen, FailureReported, TooSlow
+from failover.breaker.circuit import CircuitBreaker, Permit
+from failover.breaker.errors import CircuitOpen, FailureReported, Refusal, TooSlow
 from failover.breaker.events import BreakerEvent, CallEnded, CallFailed, CallRefused, Listener, Transition
 from failover.breaker.failures import FAILURE, NEUTRAL, SUCCESS, Verdict
 from failover.breaker.machine import State
-from failover.breaker.permit import Permit
 from failover.breaker.policy import AfterCalls, Cooldown, Fallback, Policy
 from failover.breaker.trips import ConsecutiveFailures, FailureRate, Trip, Window
 
@@ -31,6 +30,7 @@ __all__ = [
     "Listener",
     "Permit",
     "Policy",
+    "Refusal",
     "State",
     "TooSlow",
     "Transition",

@@ -1,64 +1,268 @@
-"""CircuitBreaker: admits a call, runs it, settles its result.
+"""CircuitBreaker: admits a call, runs it, settles its result; and Permit, the admission of one call.
 
-The rules are in `machine.py`. Here are the lock and the clock, and one principle: decide
-under the lock, act outside it. The user's call, the listeners and the log never run under the lock.
+The rules are in `machine.py`. Here are the lock and the clock, and one principle: decide under the lock, act outside
+it. The user's call, the listeners and the log never run under the lock.
+
+A circuit is *steady* while it is closed with nothing counted, admits every call and nobody wants to hear of each: then
+a success changes nothing. Nearly all calls begin and end so, and they take no lock, no clock and no permit: see
+`CircuitBreaker.call`.
+
+A call inside a call on the same circuit, in the same thread or task (or in a task that it has started), belongs to the
+outer call's admission: it is let through, takes no probe's place, and counts for nothing; the outer call's outcome
+counts. The calls under way are linked from a context variable. A steady call is too cheap to be linked: where one
+fails inside another, the error that both raise is marked, so that it counts once.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import math
 import random as _random
-import threading
 import time
 from collections.abc import Awaitable, Callable, Iterable
-from contextlib import AbstractContextManager
-from dataclasses import replace
+from contextvars import ContextVar
+from itertools import count
 from types import TracebackType
-from typing import Any, Final, ParamSpec, TypeVar, cast
+from typing import Any, Final, ParamSpec, TypeAlias, TypeVar, cast, overload
 
 from failover.breaker import checks
-from failover.breaker.blocks import entered, leave
+from failover.breaker.decorators import (
+    UNSTARTED,
+    async_generator_function,
+    awaited,
+    check_awaitable,
+    check_started,
+    check_time_limits,
+    generator_function,
+    is_async_generator_function,
+    is_coroutine_function,
+    is_generator_function,
+    within,
+)
+from failover.breaker.dispatcher import EventDispatcher
 from failover.breaker.distributed.synchronizer import CircuitSynchronizer
-from failover.breaker.errors import CircuitOpen, TooSlow, describe, error_of
-from failover.breaker.events import CallEnded, CallFailed, Listener, Transition
+from failover.breaker.errors import CircuitOpen, Refusal, TooSlow, describe, error_of, keepsake_of
+from failover.breaker.events import CallEnded, CallFailed, CallRefused, Listener, Transition, reason
 from failover.breaker.failures import FAILURE, NEUTRAL, SUCCESS, Verdict, classify, is_cancellation
-from failover.breaker.guard import arun, awaited, guard, run
-from failover.breaker.machine import Context, Event, Outcome, Record, State, Ticket, step
-from failover.breaker.permit import Permit, ask
-from failover.breaker.policy import Fallback, Policy
+from failover.breaker.forks import ForkSafeLock
+from failover.breaker.machine import (
+    Context,
+    Counted,
+    Event,
+    Outcome,
+    Record,
+    State,
+    Ticket,
+    is_stale,
+    ramp_of,
+    result_of,
+    step,
+)
+from failover.breaker.policy import AfterCalls, Cooldown, Fallback, Policy
 from failover.breaker.retry_after import retry_after_of
-from failover.breaker.snapshots import snapshot_of
 from failover.breaker.stores.store import Store
-from failover.breaker.tally import Tally
-from failover.breaker.telling import Teller, reason
 
 P = ParamSpec("P")
 R = TypeVar("R")
+S = TypeVar("S")
+E = TypeVar("E")
+O = TypeVar("O")  # noqa: E741 (what on_open gives)
 F = TypeVar("F", bound=Callable[..., Any])
 
+_Work: TypeAlias = Callable[[], R]
+_AsyncWork: TypeAlias = Callable[[], Awaitable[R]]
+_On: TypeAlias = Callable[[R], S]
+_AsyncOn: TypeAlias = "Callable[[R], Awaitable[S] | S]"
+
 _RESULT: Final = {SUCCESS: Event.SUCCESS, FAILURE: Event.FAILURE, NEUTRAL: Event.NEUTRAL}
-_CLOSED: Final = State.CLOSED
+_CLOSED, _OPEN = State.CLOSED, State.OPEN
 # Results that the default classifier finds nothing in: asking it would be a third of what a call through us costs.
 _PLAIN: Final = frozenset((type(None), bool, int, float, str, bytes, tuple, list, dict, set))
+_NO_ERA: Final = Ticket(-1)  # of a call that a dry run admits: whatever it brings is stale
+_MARK: Final = "__failover_counted__"
+_RAISED: Final = "the algorithm of circuit %s raised; failures in a row decide"
+
+_serials = count(1)
+# The innermost call under way in this thread or task that its circuit keeps a permit for.
+_innermost: ContextVar[Permit | None] = ContextVar("failover_breaker_innermost", default=None)
+
+
+class Permit:
+    """The right to make one call through `breaker`, from `CircuitBreaker.admit`.
+
+    Settle it exactly once: `succeeded`, `failed` or `released`. A second time raises `RuntimeError`. A permit that
+    is never settled counts neither way; a probe's place is then free again after `Policy.probe_lease`.
+
+    As a block, `with breaker.admit() as permit:`, it is settled when the block ends, unless it was by hand: as a
+    success, or as the circuit's classifier judges the exception. Unlike `with breaker:` it may be left in another
+    thread, task or context than it was entered in.
+    """
+
+    __slots__ = ("_is_block", "_nested", "_outer", "_record", "_settled", "_started", "_ticket", "breaker")
+
+    def __init__(
+        self,
+        breaker: CircuitBreaker,
+        ticket: Ticket | None,
+        record: Record,
+        started: float | None,
+        nested: bool = False,
+    ) -> None:
+        self.breaker = breaker
+        self._ticket = ticket
+        self._record = record
+        self._started = started
+        self._nested = nested
+        self._settled = self._is_block = False
+        self._outer: Permit | None = None
+
+    @classmethod
+    def late(cls, breaker: CircuitBreaker, calm: Record) -> Permit:
+        """The permit of a call that was begun without one, when this was `breaker.calm`. To be removed."""
+        return cls(breaker, None, calm, None)
+
+    @property
+    def is_probe(self) -> bool:
+        """Whether the call decides if a half-open circuit closes."""
+        return self._ticket is not None and self._ticket.probe != 0
+
+    @property
+    def is_last_resort(self) -> bool:
+        """Whether the circuit would have refused the call: its success counts, its failure does not."""
+        return self._ticket is not None and self._ticket.last_resort != 0
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether its result is known."""
+        return self._settled
+
+    def again(self) -> Permit | None:
+        """A permit for another try of the same call, or None unless the circuit is closed as it was at `admit`.
+
+        To be asked after `failed`. Unlike a new `admit`, a refusal is not counted: to `AfterCalls` a call that is
+        given up after some tries is no call that was turned away. To be removed.
+        """
+        breaker = self.breaker
+        record = breaker._record
+        if record.state is not _CLOSED or is_stale(record, self._ticket or Ticket(self._record.era)):
+            return None
+        return Permit(breaker, None, record, breaker._start())
+
+    def succeeded(self, seconds: float | None = None) -> None:
+        """The remote answered.
+
+        Args:
+            seconds: How long it took, where that is less than the time since `admit`, as with a body that is read at
+                leisure. Longer than `Policy.timeout` counts as a failure.
+        """
+        if self._record is self.breaker._steady and not self._settled:
+            self._settled = True  # and a success changes nothing: as in `call`
+        else:
+            self.settle(SUCCESS, None, seconds)
+
+    def failed(self, error: BaseException) -> None:
+        """The remote did not do its work. A cancellation is taken as `released`."""
+        self.settle(NEUTRAL if is_cancellation(error) else FAILURE, error)
+
+    def released(self) -> None:
+        """The call says nothing about the remote: it was not made, or was given up."""
+        self.settle(NEUTRAL)
+
+    def settle(self, verdict: Verdict, outcome: object = None, seconds: float | None = None) -> None:
+        """What the three above do. `outcome`: what the call raised or returned, for the log and its Retry-After."""
+        if self._settled:
+            raise RuntimeError(f"this permit of circuit {self.breaker.name!r} has been settled before")
+        self._settled = True
+        if not self._nested:
+            self.breaker._settle(self._ticket, self._record, verdict, outcome, self._started, seconds)
+
+    def judge(self, outcome: object, seconds: float | None = None) -> Verdict:
+        """Settle it, unless that is done, as the circuit's classifier judges what the call raised or returned."""
+        verdict = NEUTRAL  # stays so if Ctrl-C comes while the classifier runs: the probe's place is given back
+        try:
+            verdict = self.breaker._judge_outcome(outcome)
+        finally:
+            if not self._settled:
+                self.settle(verdict, outcome, seconds)
+        return verdict
+
+    # --- the call that is under way ---------------------------------------------------------------------------
+
+    def __enter__(self) -> Permit:
+        outer = _innermost.get()
+        while outer is not None and outer._settled:
+            outer = outer._outer
+        self._outer = outer
+        _innermost.set(self)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._leave()
+        if not self._settled:
+            self.settle(SUCCESS if error is None else self.breaker._judge_error(error), error)
+
+    def _leave(self) -> None:
+        # Elsewhere than where it was entered there is nothing to do: a link to a permit that is settled is passed over.
+        if _innermost.get() is self:
+            _innermost.set(self._outer)
+
+    def step(self, work: Callable[[Any], R], value: Any, /) -> R:
+        """Do a part of the call, `work(value)`, with other work of the thread before and after it."""
+        self.__enter__()
+        try:
+            return work(value)
+        finally:
+            self._leave()
+
+    async def astep(self, work: Callable[[Any], Awaitable[R]], value: Any, /) -> R:
+        """As `step`, for what must be awaited."""
+        self.__enter__()
+        try:
+            return await work(value)
+        finally:
+            self._leave()
+
+    def __reduce__(self) -> Any:
+        raise TypeError("a permit can be neither copied nor pickled: it is to be settled once, in this process")
+
+
+def _is_inside(breaker: CircuitBreaker, innermost: Permit | None) -> bool:
+    """Whether this thread or task is in a call through `breaker` whose result will count.
+
+    One that has become stale protects the remote no more: a long job that began before the circuit opened must not go
+    on calling as if nothing had happened.
+    """
+    permit = innermost
+    while permit is not None and (permit._settled or permit._nested or permit.breaker is not breaker):
+        permit = permit._outer
+    return permit is not None and not is_stale(breaker._record, permit._ticket or Ticket(permit._record.era))
 
 
 class CircuitBreaker:
     """One circuit, for one remote, for any number of threads and event loops. Nothing in it waits for anything.
 
-    name: for errors, events and the log. clock: seconds that only grow. random: 0 to 1, for jitter.
-    listeners: callables that take each event of `failover.breaker.events`, one after the other in the order in
-    which things happened; what one raises is logged and changes nothing. One with a true attribute `each_call` is told
-    of each call that ends, too; that costs each call a lock and a microsecond.
-
-    fallback: takes the error (a `CircuitOpen`, or what the call failed by) and the circuit, and gives what the caller
-    gets instead; before it goes that of the call (see `execute`), after it the policy's. It does not apply to
-    blocks, generators and permits, which have no result of their own.
-
-    store: of `failover.breaker.stores`: circuits of this name agree there (`failover.breaker.distributed`).
-
     Use it as a function (`breaker.call(fn, ...)`, `await breaker.acall(fn, ...)`), a decorator (`@breaker`) of any kind
     of function, a block (`with breaker:`, `async with breaker:`) or by hand (`permit = breaker.admit()`). While it is
     open each of them raises `CircuitOpen` instead of calling.
+
+    Args:
+        name: For errors, events and the log.
+        policy: What it is told about its remote.
+        clock: Seconds that only grow.
+        random: From 0 to 1, for jitter and ramps.
+        listeners: Callables that take each event of `failover.breaker.events`, one after the other in the order in
+            which things happened; what one raises is logged and changes nothing. A slow one delays the call whose
+            event it is; while it is busy, events of other calls wait for it without their callers (1,000 at most, see
+            `failover.breaker.dispatcher`). One with a true attribute `each_call` is told of each call that ends, too;
+            that costs each call a lock and two microseconds.
+        fallback: Takes the error (a `CircuitOpen`, or what the call failed by) and the circuit, and gives what the
+            caller gets instead. Before it goes that of the call (see `execute` and `guard`), after it the policy's. It
+            does not apply to blocks, generators and permits, which have no result of their own, nor to a call inside
+            another one, whose error is the outer call's.
+        store: Of `failover.breaker.stores`: circuits of this name agree there, in any process.
     """
 
     def __init__(
@@ -77,31 +281,40 @@ class CircuitBreaker:
         self._policy = policy
         self._clock = clock
         self._random = random
-        self._teller = Teller(name, listeners)
+        self._events = EventDispatcher(name, listeners)
         self._fallback = policy.fallback if fallback is None else fallback
         self._timeout = policy.timeout
+        self._limit = None if policy.dry_run else policy.timeout
         self._threshold = policy.trip.threshold
-        self._tally = Tally(policy.trip, self._teller)
+        # What the algorithm has counted; where there is none, failures in a row are counted in the record.
+        self._window = policy.trip.window()
+        self._refuses_by_time = isinstance(policy.recovery, Cooldown) and not policy.dry_run
         # The default never raises; a user's function may.
         by_default = policy.classify is classify
         self._judge = classify if by_default else self._judge_safely
         self._plain = _PLAIN if by_default else frozenset()
         # Re-entrant: the garbage collector or a signal may run code in the middle of a decision, and that code may
         # use this circuit (a generator that is closed inside `with breaker:` does).
-        self._lock = threading.RLock()
-        # Both are replaced as a whole under the lock and read without it.
+        self._lock = ForkSafeLock()
+        # Both are replaced as a whole under the lock and read without it. `_steady` is the record, while the circuit is
+        # steady (see above), else None: who sees the same object before a call and after it knows that nothing changed.
         self._record = Record()
-        self.calm: Record | None = None
-        """Not None where all calls are admitted and a success changes nothing, and the same object for as long as that
-        lasts: who sees it before a call and after it has settled that. Who does not, see `Permit.late`."""
-        self._put(self._record)
+        self._steady: Record | None = None
         self._last_error: BaseException | None = None
+        self._marked: tuple[Record, int] | None = None
         self._shared: CircuitSynchronizer | None = None
+        self._put(self._record)
         if store is not None:
-            self._shared = CircuitSynchronizer(_Local(self), store)
+            self._shared = CircuitSynchronizer(_Replica(self), store)
 
     def __repr__(self) -> str:
         return f"<CircuitBreaker {self.name!r} {self.state.value}>"
+
+    def __reduce__(self) -> Any:
+        raise TypeError(
+            f"circuit {self._name!r} can be neither copied nor pickled: make one of that name in the other process, "
+            "with a store if they are to agree"
+        )
 
     @property
     def name(self) -> str:
@@ -114,7 +327,7 @@ class CircuitBreaker:
             raise AttributeError(f"circuit {self._name!r} is shared in a store under its name, which is for good")
         with self._lock:
             self._name = name
-            self._teller.rename(name)
+            self._events.rename(name)
 
     @property
     def policy(self) -> Policy:
@@ -126,87 +339,217 @@ class CircuitBreaker:
         """OPEN also when a probe is due: a circuit becomes half-open when a call asks to be the probe."""
         return self._record.state
 
+    @property
+    def calm(self) -> Record | None:
+        """To be removed."""
+        return self._steady
+
     def snapshot(self) -> dict[str, Any]:
-        """The circuit as a dict that is JSON as it stands: see `failover.breaker.snapshots`."""
-        return snapshot_of(self)
+        """The circuit as a dict that is JSON as it stands, for a status page or a log.
+
+        `name`, `state`, `threshold` and these: `failures` that count now. `retry_after`: seconds, None where no time is
+        known. `calls_left`: calls that are turned away before the probe, None where the recovery goes by time.
+        `isolated`. `ramp`: the share of calls admitted while it grows, from 0.1 to 1, else None. `era`: how often the
+        circuit changed. `opened`: how often it opened. `last_error`: one line, or None. `dry_run`. `events_dropped`:
+        events that listeners were too slow for.
+        """
+        with self._lock:
+            record, last, recovery, now = self._record, self._last_error, self._policy.recovery, self._clock()
+            failures = record.failures if record.state is not _CLOSED else self._failures_at(now)
+        calls_left = None
+        if record.state is _OPEN and not record.isolated and isinstance(recovery, AfterCalls):
+            calls_left = recovery.calls - record.refused
+        self._events.dispatch(self._lock)  # the algorithm may have raised
+        return {
+            "name": self._name,
+            "state": record.state.value,
+            "failures": failures,
+            "threshold": self._threshold,
+            "retry_after": self._wait_left(record, now),
+            "calls_left": calls_left,
+            "isolated": record.isolated,
+            "ramp": ramp_of(record, self._policy, now),
+            "era": record.era,
+            "opened": record.opened,
+            "last_error": None if last is None else describe(last),
+            "dry_run": self._policy.dry_run,
+            "events_dropped": self._events.dropped,
+        }
 
     # --- a call -----------------------------------------------------------------------------------------------
 
     def call(self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run `fn(*args, **kwargs)` and settle what comes of it.
 
-        Raises `CircuitOpen` instead of calling while the circuit is open, else whatever `fn` raises. With a fallback
-        refusals and failures are not raised: it answers.
+        With a fallback refusals and failures are not raised: it answers.
+
+        Raises:
+            CircuitOpen: Instead of calling, while the circuit is open.
+            TypeError: `fn` is a coroutine function, for which there is `acall`, or a generator function, which is to
+                be decorated. Nothing is counted then.
+            BaseException: Whatever `fn` raises.
         """
-        calm = self.calm
-        if calm is None:
-            return run(self, functools.partial(fn, *args, **kwargs))  # type: ignore[no-any-return]
+        steady = self._steady
+        if steady is None:
+            return self._run(fn, args, kwargs)  # type: ignore[no-any-return]
         try:
             result = fn(*args, **kwargs)
-        except BaseException as error:  # noqa: BLE001 (raised again, or the fallback's)
-            return self._end_badly(calm, error)  # type: ignore[no-any-return]
+        except BaseException as error:
+            if not self._ends_badly(steady, error, self._fallback):
+                raise
+            return self._fallback(error, self)  # type: ignore[misc, no-any-return]
         # Nearly all calls end here without a lock, since nothing has failed and nothing has changed.
-        if type(result) in self._plain and self.calm is calm:
-            return result
-        verdict = self._judge(result)
-        if verdict is not SUCCESS or self.calm is not calm:
-            self._settle(None, calm, verdict, result, 0.0, None)
+        if type(result) not in self._plain or self._steady is not steady:
+            self._ends_well(steady, fn, result)
         return result
 
     async def acall(self, fn: Callable[P, Awaitable[R]], /, *args: P.args, **kwargs: P.kwargs) -> R:
-        """As `call`, for what must be awaited. A call that takes longer than `Policy.timeout` is cancelled at it."""
-        calm = self.calm
-        if calm is None:
-            return await arun(self, functools.partial(fn, *args, **kwargs))  # type: ignore[no-any-return]
+        """As `call`, for what must be awaited. A call that takes longer than `Policy.timeout` is cancelled at it.
+
+        Raises:
+            TypeError: What `fn` returns cannot be awaited: for that there is `call`. Nothing is counted then.
+        """
+        steady = self._steady
+        if steady is None:
+            return await self._arun(fn, args, kwargs)  # type: ignore[no-any-return]
+        work: Any = steady
         try:
-            result = await fn(*args, **kwargs)
-        except BaseException as error:  # noqa: BLE001 (raised again, or the fallback's)
-            return await awaited(self._end_badly(calm, error))  # type: ignore[no-any-return]
-        if type(result) in self._plain and self.calm is calm:
-            return result
-        verdict = self._judge(result)
-        if verdict is not SUCCESS or self.calm is not calm:
-            self._settle(None, calm, verdict, result, 0.0, None)
+            work = fn(*args, **kwargs)
+            result: R = await work
+        except BaseException as error:
+            if not self._ends_badly(steady, error, self._fallback, fn, work):
+                raise
+            return await awaited(self._fallback(error, self))  # type: ignore[misc, no-any-return]
+        if type(result) not in self._plain or self._steady is not steady:
+            self._ends_well(steady, None, result)
         return result
 
+    @overload
+    def execute(self, fn: _Work[R]) -> R: ...
+    @overload
+    def execute(self, fn: _Work[R], *, on_open: _On[CircuitOpen, O]) -> R | O: ...
+    @overload
+    def execute(self, fn: _Work[R], *, on_failure: _On[BaseException, E]) -> R | E: ...
+    @overload
+    def execute(
+        self, fn: _Work[R], *, on_failure: _On[BaseException, E], on_open: _On[CircuitOpen, O]
+    ) -> R | E | O: ...
+    @overload
+    def execute(self, fn: _Work[R], *, on_success: _On[R, S]) -> S: ...
+    @overload
+    def execute(self, fn: _Work[R], *, on_success: _On[R, S], on_open: _On[CircuitOpen, O]) -> S | O: ...
+    @overload
+    def execute(self, fn: _Work[R], *, on_success: _On[R, S], on_failure: _On[BaseException, E]) -> S | E: ...
+    @overload
+    def execute(
+        self, fn: _Work[R], *, on_success: _On[R, S], on_failure: _On[BaseException, E], on_open: _On[CircuitOpen, O]
+    ) -> S | E | O: ...
     def execute(
         self,
-        fn: Callable[[], R],
+        fn: Callable[[], Any],
         *,
-        on_success: Callable[[R], Any] | None = None,
+        on_success: Callable[[Any], Any] | None = None,
         on_failure: Callable[[BaseException], Any] | None = None,
         on_open: Callable[[CircuitOpen], Any] | None = None,
     ) -> Any:
         """Run `fn()` and return what the callback for its end returns.
 
-        on_success takes the result, on_failure the error of a call that failed, on_open the refusal. Where one is
-        missing: the result itself, and the circuit's fallback, or the error raised. An error that is no failure of
-        the remote ("not found", a cancellation) is always raised. What a callback raises does not count.
-        """
-        return run(self, fn, on_success, on_failure, on_open)
+        An error that is no failure of the remote ("not found", a cancellation) is always raised. What a callback raises
+        does not count.
 
+        Args:
+            fn: The call.
+            on_success: Takes the result. Where it is missing the result itself is returned.
+            on_failure: Takes the error of a call that failed. Where it is missing the circuit's fallback answers, or
+                the error is raised.
+            on_open: Takes the refusal. Where it is missing, as for `on_failure`.
+
+        Raises:
+            TypeError: As `call`.
+        """
+        return self._run(fn, (), {}, None, on_success, on_failure, on_open)
+
+    @overload
+    async def aexecute(self, fn: _AsyncWork[R]) -> R: ...
+    @overload
+    async def aexecute(self, fn: _AsyncWork[R], *, on_open: _AsyncOn[CircuitOpen, O]) -> R | O: ...
+    @overload
+    async def aexecute(self, fn: _AsyncWork[R], *, on_failure: _AsyncOn[BaseException, E]) -> R | E: ...
+    @overload
+    async def aexecute(
+        self, fn: _AsyncWork[R], *, on_failure: _AsyncOn[BaseException, E], on_open: _AsyncOn[CircuitOpen, O]
+    ) -> R | E | O: ...
+    @overload
+    async def aexecute(self, fn: _AsyncWork[R], *, on_success: _AsyncOn[R, S]) -> S: ...
+    @overload
+    async def aexecute(
+        self, fn: _AsyncWork[R], *, on_success: _AsyncOn[R, S], on_open: _AsyncOn[CircuitOpen, O]
+    ) -> S | O: ...
+    @overload
+    async def aexecute(
+        self, fn: _AsyncWork[R], *, on_success: _AsyncOn[R, S], on_failure: _AsyncOn[BaseException, E]
+    ) -> S | E: ...
+    @overload
     async def aexecute(
         self,
-        fn: Callable[[], Awaitable[R]],
+        fn: _AsyncWork[R],
         *,
-        on_success: Callable[[R], Any] | None = None,
+        on_success: _AsyncOn[R, S],
+        on_failure: _AsyncOn[BaseException, E],
+        on_open: _AsyncOn[CircuitOpen, O],
+    ) -> S | E | O: ...
+    async def aexecute(
+        self,
+        fn: Callable[[], Awaitable[Any]],
+        *,
+        on_success: Callable[[Any], Any] | None = None,
         on_failure: Callable[[BaseException], Any] | None = None,
         on_open: Callable[[CircuitOpen], Any] | None = None,
     ) -> Any:
         """As `execute`, for what must be awaited; so may be what the callbacks return."""
-        return await arun(self, fn, on_success, on_failure, on_open)
+        return await self._arun(fn, (), {}, None, on_success, on_failure, on_open)
 
-    def _end_badly(self, record: Record, error: BaseException) -> Any:
-        verdict = self._judge_error(error)
-        self._settle(None, record, verdict, error, 0.0, None)
-        if verdict is not FAILURE:
-            raise error
-        return self._fall_back(error)
+    def __call__(self, fn: F) -> F:
+        """Decorate a function, coroutine function, generator or async generator, or a class or static method of these.
 
-    def _fall_back(self, error: BaseException) -> Any:
-        if self._fallback is None:
-            raise error
-        return self._fallback(error, self)
+        A generator is admitted when it is first asked for something, and settled when it ends: a failure half-way
+        counts, an early `close()` is neutral, what it returns arrives. A probe's first item is its success. Its time is
+        its reader's too: `Policy.timeout` does not apply to it.
+
+        Raises:
+            TypeError: `fn` is nothing that can be called.
+        """
+        return self._guard(fn, None)
+
+    def guard(self, *, fallback: Callable[..., Any] | None = None) -> Callable[[F], F]:
+        """As `@breaker`, with a fallback of this function's own: `@breaker.guard(fallback=f)`.
+
+        Args:
+            fallback: `fallback(error, *args, **kwargs)` takes the error (a `CircuitOpen`, or what the call failed by)
+                and the call's arguments, and gives what the caller gets instead. May be a coroutine function where the
+                guarded one is.
+
+        Raises:
+            TypeError: At decoration: as `@breaker`, or there is a fallback for a generator, which has no result that it
+                could give in its stead.
+        """
+        checks.optional_callable("fallback", fallback)
+        return lambda fn: self._guard(fn, fallback)
+
+    def _guard(self, fn: F, fallback: Callable[..., Any] | None) -> F:
+        if isinstance(fn, (classmethod, staticmethod)):
+            return cast("F", type(fn)(self._guard(fn.__func__, fallback)))
+        if not callable(fn):
+            raise TypeError(f"circuit {self._name!r} guards functions and methods, not {type(fn).__name__}")
+        if is_coroutine_function(fn):
+            return cast("F", _coroutine_function(self, fn, fallback))
+        generators = is_generator_function(fn) or is_async_generator_function(fn)
+        if not generators:
+            return cast("F", _function(self, fn, fallback))
+        if fallback is not None:
+            raise TypeError("a generator has no result that a fallback could give in its stead")
+        make = generator_function if is_generator_function(fn) else async_generator_function
+        return cast("F", make(self.admit, fn))
 
     def admit(self, *, last_resort: bool = False) -> Permit:
         """A permit for one call, to be settled by hand or by `with breaker.admit() as permit:`.
@@ -220,36 +563,42 @@ class CircuitBreaker:
         Raises:
             CircuitOpen: There is no permit now.
         """
-        return self.admit_at_once() or ask(self, Event.LAST_RESORT if last_resort else Event.CALL)
+        answer = self._permit(Event.LAST_RESORT if last_resort else Event.CALL)
+        if isinstance(answer, CircuitOpen):
+            try:
+                raise answer
+            finally:
+                del answer  # or error, traceback and frame would hold each other
+        return answer
 
     def admit_at_once(self) -> Permit | None:
-        """A permit where nothing has to be decided, since the circuit is closed and admits all calls; else None."""
-        record = self._record
-        if record.state is not _CLOSED or record.ramp_until is not None:
-            return None
-        return Permit(self, None, record, self._start())
+        """A permit where nothing has to be decided, since the circuit is closed and admits all calls; else None.
 
-    def __call__(self, fn: F) -> F:
-        """Decorate a function, coroutine function, generator or async generator: see `failover.breaker.guard`."""
-        return cast("F", guard(self, fn))
+        To be removed.
+        """
+        record = self._record
+        return self.admit() if record.state is _CLOSED and record.ramp_until is None else None
 
     def __enter__(self) -> None:
-        calm = self.calm
-        if calm is not None:
-            entered.set((self, None, calm, 0.0, entered.get()))
-        else:
-            permit = self.admit()
-            entered.set((self, permit._ticket, permit._record, permit._started, entered.get()))
+        permit = self.admit()
+        permit._is_block = True
+        permit.__enter__()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        block = leave(self, gone=isinstance(error, GeneratorExit))
-        if block is None:
-            return
-        _, ticket, record, started, _ = block
-        verdict = SUCCESS if error is None else self._judge_error(error)
-        self._settle(ticket, record, verdict, error, started, None)
+        permit = _innermost.get()
+        while permit is not None and not (permit._is_block and permit.breaker is self and not permit._settled):
+            permit = permit._outer
+        if permit is not None:
+            permit.__exit__(kind, error, trace)
+        elif not isinstance(error, GeneratorExit):
+            # The garbage collector closes a generator or coroutine in whichever thread or task it happens to run in;
+            # a block that is left so counts neither way anyhow.
+            raise RuntimeError(
+                f"circuit {self._name!r} was not entered in this thread, task or context; a block that may be left in "
+                "another one is `with breaker.admit():`"
+            )
 
     async def __aenter__(self) -> None:
         self.__enter__()
@@ -262,7 +611,7 @@ class CircuitBreaker:
     def subscribe(self, listener: Listener) -> None:
         """Tell `listener` of all that happens from now on, after the listeners that are there already."""
         with self._lock:
-            self._teller.subscribe(listener)
+            self._events.subscribe(listener)
             self._put(self._record)
 
     def unsubscribe(self, listener: Listener) -> None:
@@ -272,7 +621,7 @@ class CircuitBreaker:
             ValueError: It is not subscribed.
         """
         with self._lock:
-            self._teller.unsubscribe(listener)
+            self._events.unsubscribe(listener)
             self._put(self._record)
 
     def leave_store(self) -> None:
@@ -304,9 +653,188 @@ class CircuitBreaker:
             self._note_transition(old, outcome.record, event)
             if self._shared is not None:
                 self._shared.ordered(event)
-        self._tell()
+        self._dispatch()
 
-    # --- what a call's end means ------------------------------------------------------------------------------
+    # --- to run a call that is not steady ---------------------------------------------------------------------
+
+    def _run(
+        self,
+        fn: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        fallback: Callable[..., Any] | None = None,
+        on_success: Callable[[Any], Any] | None = None,
+        on_failure: Callable[[BaseException], Any] | None = None,
+        on_open: Callable[[CircuitOpen], Any] | None = None,
+    ) -> Any:
+        """All that a call may be. `fallback`: of `guard`."""
+        permit = self._permit(Event.CALL)
+        if isinstance(permit, CircuitOpen):
+            try:
+                raise permit
+            except CircuitOpen as refusal:
+                if on_open is not None:
+                    return on_open(refusal)
+                if fallback is None and self._fallback is None:
+                    raise
+                return self._answer(fallback, refusal, args, kwargs)
+            finally:
+                del permit  # or error, traceback and frame would hold each other
+        permit.__enter__()
+        try:
+            result = fn(*args, **kwargs)
+        except BaseException as error:
+            permit._leave()
+            if permit.judge(error) is not FAILURE:
+                raise
+            if on_failure is not None:
+                return on_failure(error)
+            if fallback is None and (self._fallback is None or permit._nested):
+                raise
+            return self._answer(fallback, error, args, kwargs)
+        permit._leave()
+        if type(result) in UNSTARTED:
+            _check_started(permit, fn, result)
+        permit.judge(result)
+        return result if on_success is None else on_success(result)
+
+    async def _arun(
+        self,
+        fn: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        fallback: Callable[..., Any] | None = None,
+        on_success: Callable[[Any], Any] | None = None,
+        on_failure: Callable[[BaseException], Any] | None = None,
+        on_open: Callable[[CircuitOpen], Any] | None = None,
+    ) -> Any:
+        """As `_run`."""
+        if self._limit is not None:
+            check_time_limits()
+        permit = self._permit(Event.CALL)
+        if isinstance(permit, CircuitOpen):
+            try:
+                raise permit
+            except CircuitOpen as refusal:
+                if on_open is not None:
+                    return await awaited(on_open(refusal))
+                if fallback is None and self._fallback is None:
+                    raise
+                return await awaited(self._answer(fallback, refusal, args, kwargs))
+            finally:
+                del permit  # as above
+        permit.__enter__()
+        work: Any = permit
+        try:
+            work = fn(*args, **kwargs)
+            result = await (work if self._limit is None or permit._nested else within(work, self._limit))
+        except BaseException as error:
+            permit._leave()
+            if work is not permit and isinstance(error, TypeError):
+                _check_awaitable(permit, fn, work)
+            if permit.judge(error) is not FAILURE:
+                raise
+            if on_failure is not None:
+                return await awaited(on_failure(error))
+            if fallback is None and (self._fallback is None or permit._nested):
+                raise
+            return await awaited(self._answer(fallback, error, args, kwargs))
+        permit._leave()
+        permit.judge(result)
+        return result if on_success is None else await awaited(on_success(result))
+
+    def _answer(
+        self, fallback: Callable[..., Any] | None, error: BaseException, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        """What the nearest fallback gives in the call's stead; there is one."""
+        if fallback is not None:
+            return fallback(error, *args, **kwargs)
+        assert self._fallback is not None  # noqa: S101 (for the type checker)
+        return self._fallback(error, self)
+
+    # --- the ends of a steady call ----------------------------------------------------------------------------
+
+    def _ends_badly(
+        self, steady: Record, error: BaseException, fallback: object, fn: Any = None, work: Any = None
+    ) -> bool:
+        """Settle it; True if the fallback is to answer. `work`: what was awaited, `steady` where nothing was yet."""
+        if fn is not None and work is not steady and isinstance(error, TypeError):
+            check_awaitable(fn, work)
+        verdict = self._judge_error(error)
+        if _is_inside(self, _innermost.get()):
+            return False
+        if verdict is not FAILURE or not self._was_counted(steady, error):
+            self._settle(None, steady, verdict, error, None, None)
+        return verdict is FAILURE and fallback is not None
+
+    def _ends_well(self, steady: Record, fn: Any, result: object) -> None:
+        """Settle it where its result says something, or something has changed meanwhile. `fn`: what was not awaited."""
+        if fn is not None and type(result) in UNSTARTED:
+            check_started(fn, result, _INSTEAD)
+        verdict = self._judge(result)
+        if (verdict is not SUCCESS or self._steady is not steady) and not _is_inside(self, _innermost.get()):
+            self._settle(None, steady, verdict, result, None, None)
+
+    def _was_counted(self, steady: Record, error: BaseException) -> bool:
+        """Whether a steady call inside this one has failed by this error, or by one that this one came from.
+
+        Both began with the same record, and the mark on the error names that record.
+        """
+        marked = self._marked
+        if marked is None or marked[0] is not steady:
+            self._marked = marked = (steady, next(_serials))
+        serial, each, depth = marked[1], error, 0
+        while each is not None and depth < 10:
+            if getattr(each, _MARK, None) == serial:
+                return True
+            each, depth = each.__cause__ or each.__context__, depth + 1  # type: ignore[assignment]
+        with contextlib.suppress(Exception):  # an error without a place for it counts twice
+            setattr(error, _MARK, serial)
+        return False
+
+    # --- to decide --------------------------------------------------------------------------------------------
+
+    def _permit(self, event: Event) -> Permit | CircuitOpen:
+        """The admission of a call, as part of the call around it where there is one; or the refusal."""
+        innermost = _innermost.get()
+        if innermost is not None and _is_inside(self, innermost):
+            return Permit(self, None, self._record, None, nested=True)
+        record = self._record
+        if record.state is _CLOSED and record.ramp_until is None:
+            return Permit(self, None, record, self._start())
+        if record.state is _OPEN and event is Event.CALL and self._refuses_by_time and not self._events.is_heard():
+            # A refusal changes nothing and nobody would hear of it: no lock.
+            left = record.retry_at - self._clock()
+            if left > 0:
+                why = Refusal.ISOLATED if record.isolated else Refusal.OPEN
+                return CircuitOpen(self._name, left if left < math.inf else None, self._last_error, why)
+        outcome, wait, undecided = self._decide_call(event)
+        shared = self._shared  # which `leave_store` may end meanwhile
+        if outcome.claim and shared is not None:
+            shared.claim()
+            if undecided:  # a store without I/O has answered already
+                outcome, wait, _ = self._decide_call(event, last=True)
+        self._dispatch()
+        if outcome.ticket is not None:
+            return Permit(self, outcome.ticket, outcome.record, self._start())
+        if self._policy.dry_run:
+            return Permit(self, _NO_ERA, outcome.record, self._start())
+        return CircuitOpen(self._name, wait, self._last_error, _refusal_of(outcome.record))
+
+    def _decide_call(self, event: Event, *, last: bool = False) -> tuple[Outcome, float | None, bool]:
+        """The outcome, the seconds left until a probe is due, and whether to ask again after a claim."""
+        with self._lock:
+            old, outcome = self._decide(event, None)
+            record = outcome.record
+            self._note_transition(old, record, event)
+            wait = self._wait_left(record, self._clock())
+            undecided = outcome.claim and record is old and not last
+            if outcome.ticket is None and not undecided:
+                self._events.queue(CallRefused(self._name, wait, record.failures, self._threshold))
+        return outcome, wait, undecided
+
+    def _judge_outcome(self, outcome: object) -> Verdict:
+        return self._judge_error(outcome) if isinstance(outcome, BaseException) else self._judge(outcome)
 
     def _judge_error(self, error: BaseException) -> Verdict:
         if is_cancellation(error):
@@ -315,12 +843,12 @@ class CircuitBreaker:
 
     def _judge_safely(self, outcome: object) -> Verdict:
         try:
-            verdict = self.policy.classify(outcome)
+            verdict = self._policy.classify(outcome)
             if not isinstance(verdict, Verdict):
                 raise TypeError(f"a classifier gives a Verdict, not {verdict!r}")  # noqa: TRY301
         except Exception as error:  # noqa: BLE001
             # A user's function may raise anything; it must not replace the outcome of the call.
-            self._teller.log_defect("the classifier of circuit %s raised; the default decides", error)
+            self._events.log_defect("the classifier of circuit %s raised; the default decides", error)
             return classify(outcome)
         return verdict
 
@@ -330,50 +858,56 @@ class CircuitBreaker:
         record: Record,
         verdict: Verdict,
         outcome: object,
-        started: float,
+        started: float | None,
         seconds: float | None,
     ) -> None:
         """A call admitted in `record` has ended after `seconds`, or since `started`, with `outcome`."""
-        if self._timeout is not None and verdict is SUCCESS:
-            took = self._clock() - started if seconds is None else seconds
-            if took > self._timeout:
-                verdict = FAILURE
-                outcome = TooSlow(f"the answer took {took:.3g} s, over the policy's {self._timeout:.3g} s")
-        last_resort = ticket is not None and ticket.last_resort
-        changes = last_resort or self._record is not record or record.state is not _CLOSED or record.failures
-        if verdict is SUCCESS and not changes and self._tally.window is None and not self._teller.hears_each:
+        if seconds is None and started is not None:
+            seconds = self._clock() - started
+        if self._timeout is not None and verdict is SUCCESS and seconds is not None and seconds > self._timeout:
+            verdict = FAILURE
+            outcome = TooSlow(f"the answer took {seconds:.3g} s, over the policy's {self._timeout:.3g} s")
+        # Of a call that was admitted in a closed circuit, as any, and nothing has changed or been counted since.
+        plain = ticket is None and self._record is record and record.state is _CLOSED and not record.failures
+        if verdict is SUCCESS and plain and self._window is None and not self._events.hears_each:
             return
-        failure, said, wait = None, "", None
+        failure, kept, said, wait = None, None, "", None
         if verdict is FAILURE:
             failure = error_of(outcome)
             # Under the lock the error's own code must not run.
-            said, wait = describe(failure), retry_after_of(outcome)
+            kept, said, wait = keepsake_of(failure), describe(failure), retry_after_of(outcome)
         with self._lock:
-            old, decided = self._decide(_RESULT[verdict], ticket or Ticket(record.era), wait)
+            ticket = ticket or Ticket(record.era)
+            event = result_of(_RESULT[verdict], ticket)
+            old, decided = self._decide(_RESULT[verdict], ticket, wait)
             new = decided.record
-            # A late failure leaves the record as it was, and is no failure of this era.
+            # A stale failure leaves the record as it was, and is no failure of this era.
             if failure is not None and new is not old:
-                self._last_error = failure
-                self._teller.note(CallFailed(self.name, failure, new.failures, self._threshold))
-            if self._teller.hears_each:
-                self._teller.note(CallEnded(self.name, verdict))
-            self._note_transition(old, new, _RESULT[verdict], said)
-            if last_resort and old.state is not new.state and self._shared is not None:
+                self._last_error = kept
+                self._events.queue(CallFailed(self._name, failure, new.failures, self._threshold))
+            self._note_transition(old, new, event, said)
+            if ticket.last_resort and old.state is not new.state and self._shared is not None:
                 self._shared.ordered(Event.SUCCESS)  # a probe that another process begins meanwhile knows no better
-        self._tell()
+        self._dispatch()
+        if self._events.hears_each:
+            self._events.tell_end(CallEnded(self._name, verdict, seconds))
 
-    def _tell(self) -> None:
-        if self._shared is not None:
-            self._shared.look()
-        self._teller.tell()
+    def _dispatch(self) -> None:
+        shared = self._shared  # which `leave_store` may end meanwhile
+        if shared is not None:
+            shared.look()
+        self._events.dispatch(self._lock)
 
-    def _start(self) -> float:
-        return self._clock() if self._timeout is not None else 0.0
+    def _start(self) -> float | None:
+        return self._clock() if self._timeout is not None or self._events.hears_each else None
 
     def _decide(self, event: Event, ticket: Ticket | None, wait: float | None = None) -> tuple[Record, Outcome]:
         """Under the lock: replace the record by what `event` makes of it. Gives the old one and the outcome."""
+        if self._lock.was_broken:  # by a fork while another thread was counting
+            self._lock.was_broken = False
+            self._start_window()
         now = self._clock()
-        counted = self._tally.count(self._record, event, ticket, now)
+        counted = self._count(self._record, event, ticket, now)
         shared = self._shared is not None and self._shared.asks()
         while True:
             old = self._record
@@ -384,64 +918,178 @@ class CircuitBreaker:
 
     def _put(self, record: Record) -> None:
         """Under the lock: `record` is the circuit's from now on."""
-        if record.era != self._record.era:
-            self._tally.start_anew()
-        calm = record.state is _CLOSED and not record.failures and record.ramp_until is None
-        quiet = self._timeout is None and self._tally.window is None and not self._teller.hears_each
-        self._record, self.calm = record, record if calm and quiet else None
+        old = self._record
+        if record.era != old.era:
+            self._start_window()
+        if record.state is _CLOSED and old.state is not _CLOSED:
+            self._last_error = None
+        steady = record.state is _CLOSED and not record.failures and record.ramp_until is None
+        quiet = self._timeout is None and self._window is None and not self._events.hears_each
+        self._record, self._steady = record, record if steady and quiet else None
 
     def _note_transition(self, old: Record, new: Record, event: Event, said: str = "") -> None:
         if old.state is not new.state:
-            why = reason(old, event, new, self.policy, said)
-            self._teller.note(Transition(self.name, old.state, new.state, why))
+            why = reason(old, event, new, self._policy, said)
+            self._events.queue(Transition(self._name, old.state, new.state, why))
+
+    def _wait_left(self, record: Record, now: float) -> float | None:
+        """Seconds until a call may be the probe; None where no time is known."""
+        if record.state is not _OPEN or not math.isfinite(record.retry_at):
+            return None
+        return max(0.0, record.retry_at - now)
+
+    # --- the algorithm's window: a user's code may raise ------------------------------------------------------
+
+    def _count(self, record: Record, event: Event, ticket: Ticket | None, now: float) -> Counted | None:
+        """What the window says with this result in it; None where there is none, it raised, or this does not count."""
+        if self._window is None or event not in (Event.SUCCESS, Event.FAILURE) or record.state is not _CLOSED:
+            return None
+        if ticket is None or ticket.era != record.era or ticket.last_resort:
+            return None
+        try:
+            trips = self._window.add(event is Event.FAILURE, now)
+            return Counted(int(self._window.failures), bool(trips))
+        except Exception as error:  # noqa: BLE001 (an algorithm of the user's may raise anything)
+            self._events.queue_defect(_RAISED, error)
+            return None
+
+    def _start_window(self) -> None:
+        if self._window is None:
+            return
+        try:
+            self._window = self._policy.trip.window()
+        except Exception as error:  # noqa: BLE001 (as in `_count`)
+            self._events.queue_defect(_RAISED, error)
+            self._window = None
+
+    def _failures_at(self, now: float) -> int:
+        """Under the lock: those that count now, in a closed circuit."""
+        if self._window is None:
+            return self._record.failures
+        try:
+            forget = getattr(self._window, "forget", None)
+            if forget is not None:
+                forget(now)
+            return int(self._window.failures)
+        except Exception as error:  # noqa: BLE001 (as in `_count`)
+            self._events.queue_defect(_RAISED, error)
+            return self._record.failures
 
 
-class _Local:
-    """A circuit as its synchronizer sees it: `failover.breaker.distributed.synchronizer.LocalCircuit`."""
-
-    __slots__ = ("_circuit",)
+class _Replica:
+    """A circuit as its part in a fleet sees it (`failover.breaker.distributed.synchronizer.Replica`)."""
 
     def __init__(self, circuit: CircuitBreaker) -> None:
         self._circuit = circuit
 
     @property
     def name(self) -> str:
-        return self._circuit.name
+        return self._circuit._name
 
     @property
     def policy(self) -> Policy:
-        return self._circuit.policy
+        return self._circuit._policy
 
     @property
-    def lock(self) -> AbstractContextManager[Any]:
+    def lock(self) -> ForkSafeLock:
         return self._circuit._lock
 
     @property
     def record(self) -> Record:
         return self._circuit._record
 
-    @property
-    def clock(self) -> Callable[[], float]:
-        return self._circuit._clock
+    def now(self) -> float:
+        return self._circuit._clock()
 
-    @property
-    def random(self) -> Callable[[], float]:
-        return self._circuit._random
+    def random(self) -> float:
+        return self._circuit._random()
 
-    def install(self, record: Record, why: str = "") -> None:
+    def install(self, record: Record, why: str) -> None:
+        """Under the lock: `record` is the circuit's from now on; `why` it changed its state, if it did."""
         circuit, old = self._circuit, self._circuit._record
         circuit._put(record)
         if record.state is not old.state:
-            why = why or reason(old, Event.CALL, record, circuit.policy, "")
-            circuit._teller.note(Transition(circuit.name, old.state, record.state, why))
+            circuit._events.queue(Transition(circuit._name, old.state, record.state, why))
 
     def dispatch(self) -> None:
-        self._circuit._teller.tell()
+        """Tell what was queued, outside the lock."""
+        self._circuit._events.dispatch(self._circuit._lock)
 
-    def after_fork(self) -> None:
-        circuit, record = self._circuit, self._circuit._record
-        circuit._lock = threading.RLock()
-        circuit._teller._telling = threading.Lock()
-        circuit._put(
-            replace(record, probes=tuple((0, until) for _, until in record.probes), reserved=(), last_resorts=())
-        )
+
+_INSTEAD: Final = "for what must be awaited there are acall and aexecute, or decorate the coroutine function"
+
+
+def _check_started(permit: Permit, fn: Callable[..., Any], result: object) -> None:
+    try:
+        check_started(fn, result, _INSTEAD)
+    except TypeError:
+        permit.released()
+        raise
+
+
+def _check_awaitable(permit: Permit, fn: Callable[..., Any], work: object) -> None:
+    try:
+        check_awaitable(fn, work)
+    except TypeError:
+        permit.released()
+        raise
+
+
+def _refusal_of(record: Record) -> Refusal:
+    if record.isolated:
+        return Refusal.ISOLATED
+    return {
+        State.OPEN: Refusal.OPEN,
+        State.HALF_OPEN: Refusal.PROBES_TAKEN,
+        State.CLOSED: Refusal.RAMPING,
+    }[record.state]
+
+
+# What `@breaker` makes of a function: `call` and `acall` written out, since going through them would double what a
+# decorated function pays. Generators, which are in no hurry, are in `failover.breaker.decorators`.
+
+
+def _function(
+    breaker: CircuitBreaker, fn: Callable[..., Any], fallback: Callable[..., Any] | None
+) -> Callable[..., Any]:
+    plain, has_fallback = breaker._plain, fallback or breaker._fallback
+
+    @functools.wraps(fn)
+    def guarded(*args: Any, **kwargs: Any) -> Any:
+        steady = breaker._steady
+        if steady is None:
+            return breaker._run(fn, args, kwargs, fallback)
+        try:
+            result = fn(*args, **kwargs)
+        except BaseException as error:
+            if not breaker._ends_badly(steady, error, has_fallback):
+                raise
+            return breaker._answer(fallback, error, args, kwargs)
+        if type(result) not in plain or breaker._steady is not steady:
+            breaker._ends_well(steady, fn, result)
+        return result
+
+    return guarded
+
+
+def _coroutine_function(
+    breaker: CircuitBreaker, fn: Callable[..., Any], fallback: Callable[..., Any] | None
+) -> Callable[..., Any]:
+    plain, has_fallback = breaker._plain, fallback or breaker._fallback
+
+    @functools.wraps(fn)
+    async def guarded(*args: Any, **kwargs: Any) -> Any:
+        steady = breaker._steady
+        if steady is None:
+            return await breaker._arun(fn, args, kwargs, fallback)
+        try:
+            result = await fn(*args, **kwargs)
+        except BaseException as error:
+            if not breaker._ends_badly(steady, error, has_fallback):
+                raise
+            return await awaited(breaker._answer(fallback, error, args, kwargs))
+        if type(result) not in plain or breaker._steady is not steady:
+            breaker._ends_well(steady, None, result)
+        return result
+
+    return guarded

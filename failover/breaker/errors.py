@@ -2,16 +2,33 @@
 
 from __future__ import annotations
 
-_LONGEST = 200
+import pickle
+from enum import Enum
+from typing import Any, Final
+
+_LONGEST: Final = 200
+_LONGEST_KEPT: Final = 2000  # characters of one argument of an error that is kept
+
+
+class Refusal(Enum):
+    """Why a call was refused."""
+
+    OPEN = "is open"
+    ISOLATED = "is isolated by hand"
+    PROBES_TAKEN = "is half-open and its probes are under way"
+    RAMPING = "has just closed and admits only a share of the calls yet"
 
 
 class CircuitOpen(Exception):  # noqa: N818 (the contract's name: what is told is a state, not a mistake)
-    """The call was not made: the circuit is open, or all probes of a half-open one are under way, or it has just closed
-    and admits only a share of the calls (`Policy.ramp`). Its text says which.
+    """The call was not made.
 
-    `name` is the circuit's. `retry_after` is the time in seconds until a call may be admitted, or None where no
-    time is known: the circuit waits for a number of calls, for a probe under way, or for `reset()`.
-    `last_error` is the failure that was counted last, or None.
+    Attributes:
+        name: The circuit's.
+        retry_after: Seconds until a call may be admitted. None where no time is known: the circuit waits for a number
+            of calls, for a probe under way, or for `reset()`.
+        last_error: The failure that was counted last since the circuit was last closed, or None. A copy for
+            looking at: its type and its text, without its traceback and all else that it held.
+        reason: A `Refusal`: whether the circuit is open, isolated, has all its probes under way, or is ramping.
     """
 
     def __init__(
@@ -19,18 +36,24 @@ class CircuitOpen(Exception):  # noqa: N818 (the contract's name: what is told i
         name: str,
         retry_after: float | None = None,
         last_error: BaseException | None = None,
-        why: str = "is open",
+        reason: Refusal = Refusal.OPEN,
     ) -> None:
-        super().__init__(name, retry_after, last_error, why)
+        # Exception.__new__ has taken the arguments: calling its __init__ too is a tenth of what a refusal costs.
         self.name = name
         self.retry_after = retry_after
         self.last_error = last_error
-        self._why = why
+        self.reason = reason
 
     def __str__(self) -> str:
         when = "" if self.retry_after is None else f"; the next call may be made in {self.retry_after:.3g} s"
         why = "" if self.last_error is None else f"; the last failure: {describe(self.last_error)}"
-        return f"circuit {self.name!r} {self._why}{when}{why}"
+        return f"circuit {self.name!r} {self.reason.value}{when}{why}"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        last = self.last_error
+        if last is not None and not _survives_pickling(last):
+            last = FailureReported(describe(last))
+        return type(self), (self.name, self.retry_after, last, self.reason)
 
 
 class ImpossibleEvent(Exception):  # noqa: N818 (named for what it is: see `failover.breaker.machine`)
@@ -57,6 +80,43 @@ def error_of(outcome: object) -> BaseException:
     if isinstance(outcome, BaseException):
         return outcome
     return FailureReported("the result was classified as a failure")
+
+
+def keepsake_of(error: BaseException) -> BaseException:
+    """A copy of `error` that may be kept for as long as one likes: its type and its text.
+
+    The error itself holds its traceback, whose frames hold all that the failed call was working with; its causes hold
+    theirs, and an HTTP library's error holds the request with its body. Of its arguments and attributes only plain
+    values are taken, of others their text. Where a copy of its type cannot be made so, it is a `FailureReported`.
+    """
+    try:
+        kind = type(error)
+        copy = kind.__new__(kind, *map(_plain, error.args))
+        copy.args = tuple(map(_plain, error.args))
+        for name, value in vars(error).items():
+            if value is None or isinstance(value, (str, int, float)):
+                setattr(copy, name, _plain(value))
+        if describe(copy) == describe(error):
+            return copy
+    except Exception:  # noqa: BLE001, S110 (anybody's class: making one may raise anything)
+        pass
+    return FailureReported(describe(error))
+
+
+def _plain(value: object) -> object:
+    if value is None or isinstance(value, (bool, int, float)):
+        return value
+    text = value if isinstance(value, str) else str(value)
+    return text[:_LONGEST_KEPT]
+
+
+def _survives_pickling(error: BaseException) -> bool:
+    """Whether it arrives in another process: one that can be written cannot always be read."""
+    try:
+        pickle.loads(pickle.dumps(error))  # noqa: S301 (written right here)
+    except Exception:  # noqa: BLE001 (anybody's class)
+        return False
+    return True
 
 
 def describe(error: BaseException) -> str:

@@ -6,7 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from failover.breaker.failures import Verdict
-from failover.breaker.machine import State
+from failover.breaker.machine import Event, Record, State
+from failover.breaker.policy import AfterCalls, Policy
+from failover.breaker.trips import ConsecutiveFailures
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +25,7 @@ class Transition:
 class CallFailed:
     """A failure was counted: number `failures` of the `threshold` that opens the circuit.
 
-    While half-open the count stays as it was when the circuit opened: one failed probe opens it again.
+    While half-open, and for a last resort, the count stays as it was when the circuit opened.
     """
 
     name: str
@@ -44,11 +46,45 @@ class CallRefused:
 
 @dataclass(frozen=True, slots=True)
 class CallEnded:
-    """An admitted call has ended, late ones included; told only to listeners with a true attribute `each_call`."""
+    """An admitted call has ended, stale ones included; told only to listeners with a true attribute `each_call`.
+
+    `seconds`: how long it took, 0 for a generator, whose time is its reader's too; None where nobody looked at the
+    clock when it began, since the listener was not there yet.
+    """
 
     name: str
     verdict: Verdict
+    seconds: float | None = None
 
 
 BreakerEvent = Transition | CallFailed | CallRefused | CallEnded
 Listener = Callable[[BreakerEvent], object]
+
+
+def reason(old: Record, event: Event, new: Record, policy: Policy, said: str = "") -> str:
+    """Why the circuit went from one state to the other, in plain words. `said`: what the failure said, or nothing."""
+    cause = f": {said}" if said else ""
+    if event is Event.FAILURE:
+        if old.state is State.HALF_OPEN:
+            return f"the probe failed{cause}"
+        return f"{_failures(new, policy)}{', the last' if new.failures > 1 else ''}{cause}"
+    if event is Event.SUCCESS and old.state is State.CLOSED:
+        return _failures(new, policy)
+    if event is Event.LAST_RESORT_SUCCESS:
+        return "the remote answered a call that was made as a last resort"
+    if event is Event.SUCCESS:
+        count = policy.successes_to_close
+        return "the probe succeeded" if count == 1 else f"{count} probes succeeded"
+    if event in (Event.CALL, Event.LAST_RESORT):
+        if isinstance(policy.recovery, AfterCalls):
+            calls = policy.recovery.calls
+            return f"{'1 call was' if calls == 1 else f'{calls} calls were'} turned away; the next is the probe"
+        return "the cooldown is over; the next call is the probe"
+    return {Event.TRIP: "tripped by hand", Event.RESET: "reset by hand", Event.ISOLATE: "isolated by hand"}[event]
+
+
+def _failures(record: Record, policy: Policy) -> str:
+    if record.failures == 1:
+        return "1 failure"
+    where = "in a row" if isinstance(policy.trip, ConsecutiveFailures) else "among the last calls"
+    return f"{record.failures} failures {where}"

@@ -10,7 +10,7 @@ back the record that replaces it: the same object where nothing changed. Time co
         | CLOSED | --------------------> | OPEN | <---------+
         +--------+                       +------+           |
             ^                               | a call, when  |
-            | enough probes succeed         | it is time    | a probe fails
+            | enough probes succeed         | it is time    | enough probes fail
             |                               v               |
             |                         +-----------+         |
             +------------------------ | HALF-OPEN | --------+
@@ -18,7 +18,7 @@ back the record that replaces it: the same object where nothing changed. Time co
     TRIP and ISOLATE lead to OPEN from anywhere, RESET to CLOSED.
 
 Admit, run, settle: CALL admits and hands out a `Ticket`, and SUCCESS, FAILURE or NEUTRAL bring it back. Each
-transition begins a new era. A ticket of an earlier era is late, and so is that of a probe whose lease ran out and
+transition begins a new era. A ticket of an earlier era is stale, and so is that of a probe whose lease ran out and
 whose place was given away: what they bring says nothing of today, and `step` drops it before it reaches the table.
 
 LAST_RESORT is a call whose caller has nowhere else to go. It is admitted as CALL would, or else takes one of
@@ -98,7 +98,7 @@ class Record:
     refused: calls turned away in this era, where the recovery counts them. isolated: open until RESET.
     probes: while half-open, number and end of lease of each probe under way. issued: the last number given.
     last_resorts: number and end of lease of each last resort under way.
-    successes: of probes and last resorts, in this era.
+    successes: of probes and last resorts, in this era. failed: probes that failed, in this era.
     ramp_until: while closed, the time from which all calls are admitted again, None where they are.
 
     Where a store is shared, `probes` has those of other processes too, as number 0, and `reserved` the numbers of
@@ -116,6 +116,7 @@ class Record:
     probes: tuple[tuple[int, float], ...] = ()
     issued: int = 0
     successes: int = 0
+    failed: int = 0
     reserved: tuple[int, ...] = ()
     ramp_until: float | None = None
     last_resorts: tuple[tuple[int, float], ...] = ()
@@ -165,14 +166,18 @@ def step(record: Record, event: Event, context: Context) -> Outcome:
     Raises `ImpossibleEvent`, naming state and event, for a result that no call can bring.
     """
     if event in RESULTS:
-        if _is_late(record, context.ticket):
+        if is_stale(record, context.ticket):
             return Outcome(record)
-        if context.ticket is not None and context.ticket.last_resort:
-            event = _OF_LAST_RESORT[event]
+        event = result_of(event, context.ticket)
     rule = TABLE[record.state, event]
     if rule is None:
         raise ImpossibleEvent(f"{event.name} of {context.ticket} came to a circuit that is {record.state.value}")
     return rule(record, context)
+
+
+def result_of(event: Event, ticket: Ticket | None) -> Event:
+    """The event that a result is for the table: a last resort's has one of its own."""
+    return _OF_LAST_RESORT[event] if ticket is not None and ticket.last_resort else event
 
 
 def closed(record: Record, ramp_until: float | None) -> Record:
@@ -187,7 +192,8 @@ def ramp_of(record: Record, policy: Policy, now: float) -> float | None:
     return 1.0 - (1.0 - RAMP_FROM) * min(1.0, (record.ramp_until - now) / policy.ramp)
 
 
-def _is_late(record: Record, ticket: Ticket | None) -> bool:
+def is_stale(record: Record, ticket: Ticket | None) -> bool:
+    """Whether the result that comes with `ticket` says nothing of `record`."""
     if ticket is None:
         return True
     if ticket.last_resort:
@@ -216,7 +222,7 @@ def _count_failure(record: Record, context: Context) -> Outcome:
     failures = record.failures + 1
     in_a_row = Counted(failures, trips=failures >= context.policy.trip.threshold)
     counted = context.counted or in_a_row
-    # A new record also where one failure has left the window for this one: by it the failure is known not to be late.
+    # A new record also where one failure has left the window for this one: by it the failure is known not to be stale.
     return _count(replace(record, failures=counted.failures), context, counted)
 
 
@@ -243,7 +249,7 @@ def _refuse_or_probe(record: Record, context: Context) -> Outcome:
         return Outcome(record)
     if context.shared:
         return Outcome(record, claim=True)
-    half_open = replace(record, state=State.HALF_OPEN, era=record.era + 1, refused=0, successes=0, probes=())
+    half_open = replace(record, state=State.HALF_OPEN, era=record.era + 1, refused=0, successes=0, failed=0, probes=())
     return _probe_if_free(half_open, context)
 
 
@@ -264,7 +270,7 @@ def _probe_if_free(record: Record, context: Context) -> Outcome:
 
 
 def _give_place_back(record: Record, context: Context) -> Outcome:
-    assert context.ticket is not None  # noqa: S101 (a result without a ticket is late and never comes here)
+    assert context.ticket is not None  # noqa: S101 (a result without a ticket is stale and never comes here)
     left = tuple(probe for probe in record.probes if probe[0] != context.ticket.probe)
     return Outcome(replace(record, probes=left))
 
@@ -297,7 +303,7 @@ def _last_resort(record: Record, context: Context) -> Outcome:
 
 
 def _end_last_resort(record: Record, context: Context) -> Outcome:
-    assert context.ticket is not None  # noqa: S101 (a result without a ticket is late and never comes here)
+    assert context.ticket is not None  # noqa: S101 (a result without a ticket is stale and never comes here)
     left = tuple(place for place in record.last_resorts if place[0] != context.ticket.last_resort)
     return Outcome(replace(record, last_resorts=left))
 
@@ -325,6 +331,7 @@ def _open(record: Record, context: Context) -> Outcome:
         isolated=False,
         probes=(),
         successes=0,
+        failed=0,
         reserved=(),
         ramp_until=None,
         last_resorts=(),
@@ -332,7 +339,10 @@ def _open(record: Record, context: Context) -> Outcome:
     return Outcome(opened)
 
 
-def _reopen(record: Record, context: Context) -> Outcome:
+def _count_failed_probe(record: Record, context: Context) -> Outcome:
+    failed = record.failed + 1
+    if failed < context.policy.failures_to_reopen:
+        return Outcome(replace(_give_place_back(record, context).record, failed=failed))
     # It is the same outage: a last resort under way may still find the remote well.
     return Outcome(replace(_open(record, context).record, last_resorts=record.last_resorts))
 
@@ -388,10 +398,10 @@ TABLE: Final[dict[tuple[State, Event], Callable[[Record, Context], Outcome] | No
     (_OPEN, Event.TRIP): _restart_cooldown,  # stays open
     (_OPEN, Event.RESET): _close,  # -> CLOSED
     (_OPEN, Event.ISOLATE): _isolate,  # stays open, until RESET
-    # HALF_OPEN: as many probes as the policy allows; one failure ends it, enough successes do.
+    # HALF_OPEN: as many probes as the policy allows; enough failures end it, or enough successes.
     (_HALF_OPEN, Event.CALL): _probe_if_free,
     (_HALF_OPEN, Event.SUCCESS): _count_probe,  # -> CLOSED when enough
-    (_HALF_OPEN, Event.FAILURE): _reopen,  # -> OPEN
+    (_HALF_OPEN, Event.FAILURE): _count_failed_probe,  # -> OPEN when enough
     (_HALF_OPEN, Event.NEUTRAL): _give_place_back,
     (_HALF_OPEN, Event.LAST_RESORT): _last_resort,
     (_HALF_OPEN, Event.LAST_RESORT_SUCCESS): _count_last_resort,  # -> CLOSED when enough

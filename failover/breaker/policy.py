@@ -69,9 +69,13 @@ class Policy:
     trip: what opens the circuit: `ConsecutiveFailures`, `FailureRate`, or one's own (see `failover.breaker.trips`).
     recovery: what lets a probe through again. The Retry-After of the failure that opens the circuit lengthens a
     `Cooldown`, up to its `maximum`.
-    timeout: seconds, or None; a call that takes longer is a failure, even where its result is used.
-    max_probes: calls in flight at most while half-open. successes_to_close: probes that must succeed.
+    timeout: seconds, or None; a call that takes longer is a failure, even where its result is used. An async call is
+    cancelled at it, under asyncio and trio.
+    max_probes: calls in flight at most while half-open, and last resorts (see `CircuitBreaker.admit`) at any time.
+    successes_to_close: probes that must succeed. failures_to_reopen: probes that must fail to open the circuit again.
     probe_lease: seconds after which a probe that never came back gives up its place.
+    dry_run: count, log and tell listeners what the circuit would do, and admit every call: one that would have been
+    refused is told as refused, and its result does not count. No call is cancelled at `timeout`.
     ramp: seconds, or None; for so long after the circuit has closed it admits a share of the calls, which grows from
     a tenth to all, so that many callers do not trample a remote that has just recovered. Calls held back are refused
     like those of an open circuit, with no `retry_after`: told a time, they would all come at it. Which calls, is
@@ -88,10 +92,12 @@ class Policy:
     timeout: float | None = None
     max_probes: int = 1
     successes_to_close: int = 1
+    failures_to_reopen: int = 1
     probe_lease: float = 30.0
     classify: failures.Classifier = failures.classify
     fallback: Fallback | None = None
     ramp: float | None = None
+    dry_run: bool = False
 
     def __post_init__(self) -> None:
         if isinstance(self.trip, type) or not (hasattr(self.trip, "threshold") and hasattr(self.trip, "window")):
@@ -103,9 +109,12 @@ class Policy:
             checks.seconds("timeout", self.timeout)
         checks.count("max_probes", self.max_probes)
         checks.count("successes_to_close", self.successes_to_close)
+        checks.count("failures_to_reopen", self.failures_to_reopen)
         checks.seconds("probe_lease", self.probe_lease)
         if not callable(self.classify):
             raise ValueError(f"classify must be callable, not {self.classify!r}")  # noqa: TRY004 (contract)
         checks.optional_callable("fallback", self.fallback)
         if self.ramp is not None:
             checks.seconds("ramp", self.ramp)
+        if not isinstance(self.dry_run, bool):
+            raise ValueError(f"dry_run must be True or False, not {self.dry_run!r}")  # noqa: TRY004 (contract)

@@ -44,7 +44,11 @@ class Window(Protocol):
         """The failures that count now."""
 
     def add(self, failed: bool, now: float) -> bool:
-        """Count a call that ended at `now` (seconds, the circuit's clock); True: trip."""
+        """Count a call that ended at `now` (seconds, the circuit's clock); True: trip.
+
+        A window whose calls grow too old by themselves may have a method `forget(now)` too, which
+        `CircuitBreaker.snapshot` calls before it looks at `failures`.
+        """
 
 
 class Trip(Protocol):
@@ -152,7 +156,7 @@ class _LastSeconds:
         self.calls = self.failures = 0
 
     def add(self, failed: bool, now: float) -> bool:
-        self._forget_until(int(now / self._slice))
+        self.forget(now)
         place = (self._at or 0) % _SLICES
         self._calls[place] += 1
         self._failures[place] += failed
@@ -160,7 +164,9 @@ class _LastSeconds:
         self.failures += failed
         return self._rate.trips(self.failures, self.calls)
 
-    def _forget_until(self, at: int) -> None:
+    def forget(self, now: float) -> None:
+        """Drop the calls that are too old at `now`."""
+        at = int(now / self._slice)
         passed = 0 if self._at is None else min(_SLICES, at - self._at)
         for step in range(passed):
             place = (at - step) % _SLICES

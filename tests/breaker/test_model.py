@@ -87,6 +87,8 @@ class Rules:
     lease: int
     ramp: int | None
     jitter: bool  # half of the cooldown at most
+    failures_to_reopen: int
+    dry_run: bool
 
     def policy(self) -> Policy:
         jitter = 0.5 if self.jitter else 0.0
@@ -100,6 +102,8 @@ class Rules:
             probe_lease=self.lease,
             classify=classify,
             ramp=self.ramp,
+            failures_to_reopen=self.failures_to_reopen,
+            dry_run=self.dry_run,
         )
 
     def trip(self) -> ConsecutiveFailures | FailureRate:
@@ -147,6 +151,7 @@ class Model:
     isolated: bool = False
     probes: list[Held] = field(default_factory=list)
     good_probes: int = 0
+    bad_probes: int = 0
     last_resorts: list[Held] = field(default_factory=list)
     told: list[tuple[object, ...]] = field(default_factory=list)
 
@@ -185,9 +190,11 @@ class Model:
     def ask(self, *, last_resort: bool = False) -> Held | None:
         if self.state == "open" and self._time_for_a_probe():
             self._become("half-open")
-            self.probes, self.good_probes = [], 0
+            self.probes, self.good_probes, self.bad_probes = [], 0, 0
         if self.state == "closed":
             share = self.share()
+            if share is None:
+                self.closed_at = None
             if share is None or self.dice < share:
                 return Held(self.now, self.era, probe=False)
         if self.state == "half-open":
@@ -204,7 +211,7 @@ class Model:
                 return call
         self.turned_away += self.state == "open" and not last_resort
         self.told.append(("refused", self.left(), self.failures))
-        return None
+        return Held(self.now, object(), probe=False) if self.rules.dry_run else None
 
     def _time_for_a_probe(self) -> bool:
         if self.isolated:
@@ -233,7 +240,9 @@ class Model:
             self.good_probes += 1
             if self.good_probes >= self.rules.successes_to_close:
                 self.close()
-        if too_many or (call.probe and verdict == "failure"):
+        self.bad_probes += call.probe and verdict == "failure"
+        enough = call.probe and verdict == "failure" and self.bad_probes >= self.rules.failures_to_reopen
+        if too_many or enough:
             self.open(asked or 0)
 
     def _last_resort_comes_back(self, call: Held, verdict: str) -> None:
@@ -246,6 +255,18 @@ class Model:
             self.good_probes += 1
             if self.good_probes >= self.rules.successes_to_close:
                 self.close()
+
+    def is_steady(self) -> bool:
+        """Whether a success would change nothing: then a call is too cheap to remember that others are inside it."""
+        bare = self.rules.rate is None and self.rules.timeout is None
+        ramps = self.rules.ramp is not None and self.closed_at is not None
+        return bare and self.state == "closed" and not self.failures and not ramps
+
+    def failures_now(self) -> int:
+        """Those of a time grow old by themselves."""
+        if self.state != "closed" or self.rules.rate is None:
+            return self.failures
+        return sum(self.rules.rate.last(self.results, self.now))
 
     def _count(self, failed: bool) -> bool:
         """Whether the results are too bad now."""
@@ -438,6 +459,8 @@ class CircuitAgainstModel(RuleBasedStateMachine):
             lease=st.sampled_from([2, 7]),
             ramp=st.sampled_from([None, None, 9]),
             jitter=st.booleans(),
+            failures_to_reopen=st.sampled_from([1, 1, 2]),
+            dry_run=st.sampled_from([False, False, False, True]),
         )
     )
     def begin(self, rules: Rules) -> None:
@@ -546,22 +569,36 @@ class CircuitAgainstModel(RuleBasedStateMachine):
         outcome=st.sampled_from(sorted(OUTCOMES)),
         takes=st.sampled_from([0, 0, 0, 2, 3, 4]),
         meanwhile=st.sampled_from([None, None, None, None, "trip", "reset", "isolate"]),
+        inside=st.sampled_from([None, None, *sorted(FORMS)]),
+        inner_outcome=st.sampled_from(["good", "error", "neutral error"]),
     )
-    def call(self, form: str, outcome: str, takes: int, meanwhile: str | None) -> None:
+    def call(
+        self, form: str, outcome: str, takes: int, meanwhile: str | None, inside: str | None, inner_outcome: str
+    ) -> None:
         if ("with" in form or form == "async generator") and outcome in ("bad", "nothing"):
             outcome = "good"  # neither has a result that could be judged
         if form.startswith("async") and self.model.rules.timeout is not None:
             form = form.removeprefix("async ")  # a loop's own time decides then: see test_async.py
         if "generator" in form and takes > (self.model.rules.timeout or takes):
             takes = 0  # its time is its reader's too, so the time-out does not apply to it
+        if inside is not None and inside.startswith("async") != form.startswith("async"):
+            inside = form
         model, breaker = self.model, self.breaker
+        # A block and a generator are linked in any case.
+        linked = not model.is_steady() or form.removeprefix("async ") in ("with", "generator", "execute")
         call = model.ask()
         left = model.left()
+        if call is not None and call.probe and "generator" in form:
+            model.come_back(call, "success", 0)  # its first item
+            linked = False
 
         def work(what: str) -> str:
             model.now += takes
             if meanwhile is not None:
                 self.order(meanwhile)
+            if inside is not None and call is not None:
+                within = linked and call.era is model.era and (not call.probe or call in model.probes)
+                self.call_inside(inside, inner_outcome, part_of_another=within)
             if what in ERRORS:
                 raise ERRORS[what](what)
             return what
@@ -579,6 +616,32 @@ class CircuitAgainstModel(RuleBasedStateMachine):
             assert came == outcome
         assert call is not None, "the call should have been turned away"
         model.come_back(call, OUTCOMES[outcome])
+
+    def call_inside(self, form: str, outcome: str, *, part_of_another: bool) -> None:
+        """A call whose end the call around it takes as it comes."""
+        model = self.model
+        call = None if part_of_another else model.ask()
+        if call is not None and call.probe and "generator" in form:
+            model.come_back(call, "success", 0)
+
+        def work(what: str) -> str:
+            if what in ERRORS:
+                raise ERRORS[what](what)
+            return what
+
+        try:
+            came = FORMS[form](self.breaker, work)(outcome)
+        except CircuitOpen:
+            assert call is None
+            assert not part_of_another
+            return
+        except Exception as error:
+            assert type(error) is ERRORS[outcome]  # noqa: PT017
+        else:
+            assert came == outcome
+        assert part_of_another or call is not None
+        if call is not None:
+            model.come_back(call, OUTCOMES[outcome])
 
     # --- by hand ---
 
@@ -604,7 +667,7 @@ class CircuitAgainstModel(RuleBasedStateMachine):
         expected = {
             "name": "modelled",
             "state": model.state,
-            "failures": model.failures,
+            "failures": model.failures_now(),
             "threshold": model.rules.fewest(),
             "retry_after": model.left(),
             "calls_left": model.rules.calls - model.turned_away if counts else None,

@@ -28,6 +28,8 @@ NONSENSE: list[tuple[Callable[..., Any], str, list[Any]]] = [
     (Policy, "timeout", NO_SECONDS),
     (Policy, "max_probes", NO_COUNTS),
     (Policy, "successes_to_close", NO_COUNTS),
+    (Policy, "failures_to_reopen", NO_COUNTS),
+    (Policy, "dry_run", [None, 1, "yes"]),
     (Policy, "probe_lease", [*NO_SECONDS, None]),
     (Policy, "trip", [None, 5, ConsecutiveFailures, Cooldown()]),
     (Policy, "recovery", [None, 30.0, Cooldown, ConsecutiveFailures()]),
@@ -46,6 +48,8 @@ SENSE: list[tuple[Callable[..., Any], str, list[Any]]] = [
     (Policy, "timeout", [None, 1e-3, 2, 60.0]),
     (Policy, "max_probes", [1, 100]),
     (Policy, "successes_to_close", [1, 100]),
+    (Policy, "failures_to_reopen", [1, 100]),
+    (Policy, "dry_run", [False, True]),
     (Policy, "probe_lease", [1e-3, 30, 1e6]),
     (Policy, "ramp", [None, 1e-3, 60]),
 ]

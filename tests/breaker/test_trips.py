@@ -362,11 +362,11 @@ def test_a_circuit_that_is_asked_for_ever_does_not_grow(clock: Clock) -> None:
     permits = [breaker.admit() for _ in range(1000)]
     for permit in permits:
         permit.succeeded()
-    before = size(breaker._tally.window) + size(breaker._record) + size(breaker._teller._untold)
+    before = size(breaker._window) + size(breaker._record) + size(breaker._events._queue)
     for _ in range(10_000):
         clock.now += 0.01
         breaker.call(str)
-    assert size(breaker._tally.window) + size(breaker._record) + size(breaker._teller._untold) <= before + SLACK
+    assert size(breaker._window) + size(breaker._record) + size(breaker._events._queue) <= before + SLACK
 
 
 # --- one's own --------------------------------------------------------------------------------------------------------
@@ -589,7 +589,7 @@ def test_every_call_of_twenty_threads_is_counted(trip: FailureRate, clock: Clock
     for thread in threads:
         thread.join(PATIENCE)
         assert not thread.is_alive()
-    window: Any = breaker._tally.window
+    window: Any = breaker._window
     counted = window.calls if trip.seconds is not None else len(window._failed)
     assert (counted, window.failures) == (20 * 75, 20 * 25)
     assert breaker.snapshot()["failures"] == 500

@@ -13,9 +13,8 @@ from __future__ import annotations
 import json
 import secrets
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager
-from typing import Any, Final, Protocol
+from dataclasses import replace
+from typing import Final, Protocol
 
 from failover.breaker.distributed.merge import (
     PublicPart,
@@ -31,6 +30,8 @@ from failover.breaker.distributed.merge import (
 )
 from failover.breaker.distributed.record import SharedRecord, UnreadableRecord, decode, encode
 from failover.breaker.distributed.worker import logger, worker_of
+from failover.breaker.events import reason
+from failover.breaker.forks import ForkSafeLock
 from failover.breaker.machine import Context, Event, Record, State, step
 from failover.breaker.policy import Policy
 from failover.breaker.stores.store import Store, StoredRecord
@@ -40,7 +41,7 @@ _ATTEMPTS: Final = 5  # races lost in a row after which a publication waits for 
 _NOTHING_STORED: Final = (-1, "")
 
 
-class LocalCircuit(Protocol):
+class Replica(Protocol):
     """What a synchronizer needs of its circuit."""
 
     @property
@@ -50,32 +51,29 @@ class LocalCircuit(Protocol):
     def policy(self) -> Policy: ...
 
     @property
-    def lock(self) -> AbstractContextManager[Any]:
-        """Re-entrant. Guards the record, and all that the synchronizer knows."""
+    def lock(self) -> ForkSafeLock:
+        """Guards the record, and all that the synchronizer knows."""
 
     @property
     def record(self) -> Record: ...
 
-    @property
-    def clock(self) -> Callable[[], float]: ...
+    def now(self) -> float:
+        """Seconds, by the circuit's clock."""
 
-    @property
-    def random(self) -> Callable[[], float]: ...
+    def random(self) -> float:
+        """0 to 1."""
 
-    def install(self, record: Record, why: str = "") -> None:
-        """Under the lock: replace the record. `why`: the reason of the transition, where it is not a call's."""
+    def install(self, record: Record, why: str) -> None:
+        """Under the lock: replace the record. `why`: the reason of the transition, where it is one."""
 
     def dispatch(self) -> None:
         """Outside the lock: tell the events of what was installed."""
-
-    def after_fork(self) -> None:
-        """In a forked child: make new locks, and forget the probes that only the parent sends."""
 
 
 class CircuitSynchronizer:
     """Between one circuit and its record in `store`."""
 
-    def __init__(self, circuit: LocalCircuit, store: Store) -> None:
+    def __init__(self, circuit: Replica, store: Store) -> None:
         self.name = circuit.name
         self._circuit = circuit
         self._store = store
@@ -115,7 +113,7 @@ class CircuitSynchronizer:
 
         A call takes it all the same: where calls come less often than the lease there would be no probe otherwise.
         """
-        record, store, now = self._circuit.record, self._store, self._circuit.clock()
+        record, store, now = self._circuit.record, self._store, self._circuit.now()
         if not record.reserved or store.is_local or now - self._looked_at > 3 * store.refresh:
             return False
         return all(now >= until for number, until in record.probes if number in record.reserved)
@@ -190,7 +188,7 @@ class CircuitSynchronizer:
 
     def _with_claim(self, record: Record) -> Record | None:
         circuit = self._circuit
-        return claim_probe(record, Context(circuit.policy, circuit.clock(), circuit.random))
+        return claim_probe(record, Context(circuit.policy, circuit.now(), circuit.random))
 
     def _shared(self, target: Record, base: Record) -> SharedRecord:
         epoch = self._era_and_epoch[1]
@@ -201,7 +199,7 @@ class CircuitSynchronizer:
         remote = self._remote if epoch == self._epoch else ()
         if epoch != self._epoch:
             self._attempted[epoch] = public_part(target)
-        return to_shared(target, epoch, self._holder, remote, self._circuit.clock())
+        return to_shared(target, epoch, self._holder, remote, self._circuit.now())
 
     def _won(self, shared: SharedRecord, version: str, part: PublicPart, target: Record, base: Record) -> None:
         circuit = self._circuit
@@ -220,7 +218,7 @@ class CircuitSynchronizer:
                 placed = self._with_claim(now)
                 if placed is not None:
                     self._era_and_epoch = (placed.era, shared.epoch)
-                    circuit.install(placed)
+                    circuit.install(placed, reason(now, Event.CALL, placed, circuit.policy, ""))
             if public_part(circuit.record) == self._published:
                 self._order = None
         circuit.dispatch()
@@ -234,7 +232,7 @@ class CircuitSynchronizer:
         """What the store holds now. None: nothing."""
         circuit = self._circuit
         with circuit.lock:
-            now = circuit.clock()
+            now = circuit.now()
             if stored is None:
                 self._saw_nothing()
             elif not self._seen or self._unreadable or stored.version != self._version:
@@ -248,7 +246,7 @@ class CircuitSynchronizer:
 
     def looked(self) -> None:
         """The worker has looked at the whole store: what is not delivered has not changed."""
-        self._looked_at = self._circuit.clock()
+        self._looked_at = self._circuit.now()
 
     def _saw_nothing(self) -> None:
         self._unreadable = ""
@@ -280,7 +278,7 @@ class CircuitSynchronizer:
                 self._era_and_epoch = (record.era, shared.epoch)
         if self._era_and_epoch == (record.era, shared.epoch):
             record, part = merge_probes(record, shared, remote, self._holder, self._published)
-            circuit.install(record)
+            circuit.install(record, "")
             if record.state is State.HALF_OPEN and record.successes >= circuit.policy.successes_to_close:
                 over = step(record, Event.RESET, Context(circuit.policy, now, circuit.random)).record
                 circuit.install(over, "probes here and elsewhere succeeded")
@@ -328,5 +326,9 @@ class CircuitSynchronizer:
 
     def after_fork(self) -> None:
         """In a forked child: places and changes not yet published are the parent's. The store tells the rest."""
-        self._circuit.after_fork()
-        self._forget()
+        circuit = self._circuit
+        with circuit.lock:
+            record = circuit.record
+            probes = tuple((0, until) for _, until in record.probes)
+            circuit.install(replace(record, probes=probes, reserved=(), last_resorts=()), "")
+            self._forget()
