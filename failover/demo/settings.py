@@ -13,7 +13,7 @@ from dotenv import dotenv_values
 from dotenv.parser import parse_stream
 
 from failover.breaker.stores import Store, open_store
-from failover.storage.account import BadSettings
+from failover.demo.account import BadSettings
 
 __all__ = ["REPLICA_WAIT", "STATE", "Store", "read_settings", "replica_wait", "state_store"]
 

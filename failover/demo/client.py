@@ -10,7 +10,7 @@ from azure.core.exceptions import AzureError, ClientAuthenticationError, HttpRes
 from azure.core.pipeline.transport import HttpTransport, RequestsTransport
 from azure.storage.blob import BlobServiceClient, LinearRetry
 
-from failover.storage.account import Account, BadSettings
+from failover.demo.account import Account, BadSettings
 from failover.storage.causes import describe_error, describe_status
 from failover.storage.errors import BothEndpointsDown
 from failover.storage.geo import GeoFailover

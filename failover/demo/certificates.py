@@ -11,7 +11,7 @@ from pathlib import Path
 
 import certifi
 
-from failover.storage.account import BadSettings
+from failover.demo.account import BadSettings
 
 _PEM = re.compile(rb"-----BEGIN CERTIFICATE-----[A-Za-z0-9+/=\s]+-----END CERTIFICATE-----")
 

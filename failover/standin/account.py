@@ -1,8 +1,4 @@
-"""An RA-GRS storage account on loopback, for a machine with no Azure: two real ports, one lagging behind the other.
-
-The parts: `standin_blobs` holds what is stored and what of it has reached the secondary, `standin_service` speaks
-the Blob service's language, `standin_server` has the sockets and can break them. Nothing here needs the SDK.
-"""
+"""The stand-in account as a whole: its two endpoints, and what a test or a fault may do to them."""
 
 from __future__ import annotations
 
@@ -15,11 +11,9 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import NamedTuple
 
-from .standin_blobs import Contents
-from .standin_server import HOST, Exchange, Port
-from .standin_service import ACCOUNT, Endpoint, Reply, Request, answer
-
-__all__ = ["Exchange", "Hit", "Reply", "Request", "StandIn"]
+from failover.standin.blobs import Contents
+from failover.standin.server import HOST, Exchange, Port
+from failover.standin.service import ACCOUNT, Endpoint, Request, answer
 
 _HITS_KEPT = 10_000
 

@@ -19,7 +19,7 @@ import pytest
 from azure.core.exceptions import HttpResponseError, ResourceNotFoundError, ServiceRequestError, ServiceResponseError
 from azure.storage.blob import BlobClient, BlobServiceClient, ContainerClient
 
-from failover.storage.standin import Exchange, Hit, StandIn
+from failover.standin import Exchange, Hit, StandIn
 from tests.servers import Clock, credential
 
 HELLO = b"Hello, World!"

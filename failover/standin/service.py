@@ -17,7 +17,7 @@ from typing import Literal
 from xml.etree import ElementTree as ET
 from xml.sax.saxutils import escape, quoteattr
 
-from .standin_blobs import Blob, Condition, Contents, Refusal, State, find_blob, find_container, md5
+from failover.standin.blobs import Blob, Condition, Contents, Refusal, State, find_blob, find_container, md5
 
 ACCOUNT = "devstoreaccount1"
 

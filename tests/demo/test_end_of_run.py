@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from failover import events as ev
-from failover.storage import left_over
-from failover.storage.standin import StandIn
-from tests.test_bad_input import SECONDS, Told
+from failover.demo import cleanup
+from failover.demo import events as ev
+from failover.standin import StandIn
+from tests.cli.test_bad_input import SECONDS, Told
 
 
 def _looks(name: str) -> list[threading.Thread]:
@@ -43,7 +43,7 @@ def test_nothing_is_told_between_the_finish_and_the_clean_up(standin: StandIn, m
 
 @pytest.mark.parametrize("name", ["last-sync", "touch"])
 def test_a_thread_that_comes_too_late_is_silent(standin: StandIn, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    monkeypatch.setattr(left_over, "_TOUCH_EVERY", 0.01)
+    monkeypatch.setattr(cleanup, "_TOUCH_EVERY", 0.01)
     over, late, broken = threading.Event(), threading.Event(), list[object]()
 
     def react(event: ev.Event) -> None:

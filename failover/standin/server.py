@@ -21,7 +21,7 @@ from socketserver import TCPServer
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from .standin_service import Endpoint, Reply, Request, error
+from failover.standin.service import Endpoint, Reply, Request, error
 
 HOST = "127.0.0.1"
 

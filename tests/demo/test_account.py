@@ -18,8 +18,7 @@ from azure.core.exceptions import (
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from failover.storage import BothEndpointsDown, GeoFailover
-from failover.storage.account import (
+from failover.demo.account import (
     ACCOUNT,
     AUTH_MODE,
     CONNECTION_STRING,
@@ -32,7 +31,8 @@ from failover.storage.account import (
     find_account,
     secondary_of,
 )
-from failover.storage.client import connect, explain, make_transport
+from failover.demo.client import connect, explain, make_transport
+from failover.storage import BothEndpointsDown, GeoFailover
 
 A_KEY = base64.b64encode(b"a key that nobody may see, sixty-four bytes long as Azure's are").decode()
 A_SAS = "sv=2024-11-04&ss=b&srt=sco&sp=rwdlc&se=2030-01-01T00:00:00Z&sig=abcdEFGHsecretSIGNATURE%2F%3D"

@@ -1,4 +1,4 @@
-"""What the user asked for, as one value: how much is read, how fast, what fails when, and when circuits open."""
+"""The configuration of a run: how much is read, how fast, what fails when, and when circuits open."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from failover.breaker import AfterCalls, ConsecutiveFailures, Cooldown, Policy
-from failover.storage.faults import Fault
+from failover.demo.faults import Fault
 
 REPLICA_WAIT: Final = 60.0  # seconds
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class RunConfig:
     """What the user asked for. Times in seconds; `fail` holds pairs of first and last read, from 1."""
 
     requests: int = 1000

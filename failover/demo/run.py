@@ -13,18 +13,18 @@ from urllib.parse import urlsplit
 from azure.core.exceptions import AzureError, ResourceNotFoundError, ServiceRequestError
 from azure.storage.blob import BlobClient, BlobServiceClient
 
-from failover import events as ev
 from failover.breaker import CircuitBreaker, Transition
 from failover.breaker.failures import FAILURE_STATUSES
 from failover.breaker.stores import Store
-from failover.plan import Plan
-from failover.storage.account import Account, BadSettings
+from failover.demo import events as ev
+from failover.demo.account import Account, BadSettings
+from failover.demo.cleanup import keep_touching, new_name
+from failover.demo.client import check_kind, explain
+from failover.demo.config import RunConfig
+from failover.demo.faults import FaultTransport
 from failover.storage.causes import is_endpoint_failure
-from failover.storage.client import check_kind, explain
 from failover.storage.events import GeoEvent, ReadEnded, Retry
-from failover.storage.faults import FaultTransport
 from failover.storage.geo import GeoFailover
-from failover.storage.left_over import keep_touching, new_name
 
 BLOB: Final = "HelloWorld"
 CONTENT: Final = b"Hello, World!"
@@ -43,7 +43,7 @@ class Demo:
 
     def __init__(
         self,
-        plan: Plan,
+        config: RunConfig,
         account: Account,
         faults: FaultTransport,
         emit: Callable[[ev.Event], None],
@@ -51,7 +51,7 @@ class Demo:
         attended: bool,
         store: Store | None = None,
     ) -> None:
-        self._plan = plan
+        self._config = config
         self._account = account
         self._faults = faults
         self._sink = emit
@@ -70,12 +70,12 @@ class Demo:
         # In a store, circuits of one name are one: this account's, or all stand-ins'.
         base = "stand-in://" if account.stand_in else account.primary
         self._endpoints = {f"{base}#{each}": each for each in (ev.PRIMARY, ev.SECONDARY)}
-        primary, secondary = (CircuitBreaker(name, plan.policy(), store=store) for name in self._endpoints)
+        primary, secondary = (CircuitBreaker(name, config.policy(), store=store) for name in self._endpoints)
         self.policy = GeoFailover(
-            primary, secondary, primary_attempts=None, attempt_timeout=plan.timeout, listeners=[self._hear]
+            primary, secondary, primary_attempts=None, attempt_timeout=config.timeout, listeners=[self._hear]
         )
         # The preparations must not count as reads: they have circuits of their own.
-        self.setup_policy = GeoFailover(attempt_timeout=max(plan.timeout, 5.0))
+        self.setup_policy = GeoFailover(attempt_timeout=max(config.timeout, 5.0))
 
     # --- what keys do -----------------------------------------------------------------------------------------
 
@@ -140,18 +140,18 @@ class Demo:
         return self._counts[None] == 0
 
     def _about(self) -> dict[str, Any]:
-        plan = self._plan
+        config = self._config
         return {
             "account": str(self._account),
             "stand_in": self._account.stand_in,
-            "requests": plan.requests,
-            "pause_every": plan.pause_every if self._attended else 0,
-            "rate": plan.rate,
-            "retry_threshold": plan.retry_threshold,
-            "secondary_threshold": plan.secondary_threshold if plan.cooldown is None else None,
-            "cooldown": plan.cooldown,
-            "fault": plan.fault.value,
-            "proxy": None if plan.proxy is None else _without_password(plan.proxy),
+            "requests": config.requests,
+            "pause_every": config.pause_every if self._attended else 0,
+            "rate": config.rate,
+            "retry_threshold": config.retry_threshold,
+            "secondary_threshold": config.secondary_threshold if config.cooldown is None else None,
+            "cooldown": config.cooldown,
+            "fault": config.fault.value,
+            "proxy": None if config.proxy is None else _without_password(config.proxy),
         }
 
     def _upload(self, setup: BlobServiceClient) -> BlobClient:
@@ -177,7 +177,7 @@ class Demo:
 
     def _wait_for_replica(self, blob: BlobClient) -> bool:
         """True when it is there; False when the user quits."""
-        began, attempts, pause, limit = time.monotonic(), 0, _POLL_FIRST, self._plan.replica_wait
+        began, attempts, pause, limit = time.monotonic(), 0, _POLL_FIRST, self._config.replica_wait
         while True:
             attempts += 1
             try:
@@ -201,12 +201,12 @@ class Demo:
             pause = min(1.5 * pause, _POLL_LAST)
 
     def _read_on(self, blob: BlobClient) -> None:
-        plan, failing = self._plan, False
-        apart = 1 / plan.rate if plan.rate else 0.0
-        for n in range(1, plan.requests + 1) if plan.requests else itertools.count(1):
+        config, failing = self._config, False
+        apart = 1 / config.rate if config.rate else 0.0
+        for n in range(1, config.requests + 1) if config.requests else itertools.count(1):
             if self._quitting:
                 return
-            if plan.failing(n) is not failing:
+            if config.failing(n) is not failing:
                 failing = not failing
                 self._switch_fault(failing)
             self._n = n
@@ -214,7 +214,7 @@ class Demo:
             self._read(blob)
             if self._should_pause(n):
                 self._pause(n)
-            if apart and n != plan.requests and not self._wait(began + apart - time.monotonic()):
+            if apart and n != config.requests and not self._wait(began + apart - time.monotonic()):
                 return
 
     def _read(self, blob: BlobClient) -> None:
@@ -248,9 +248,9 @@ class Demo:
         )
 
     def _should_pause(self, n: int) -> bool:
-        if not self._attended or self._quitting or n == self._plan.requests:
+        if not self._attended or self._quitting or n == self._config.requests:
             return False
-        return self._pausing or (self._plan.pause_every > 0 and n % self._plan.pause_every == 0)
+        return self._pausing or (self._config.pause_every > 0 and n % self._config.pause_every == 0)
 
     def _pause(self, n: int) -> None:
         with self._wake:
@@ -304,7 +304,7 @@ class Demo:
 
     def _switch_fault(self, on: bool) -> None:
         self._faults.switch(on)
-        self._emit(ev.FaultSwitched, kind=self._plan.fault.value, on=on)
+        self._emit(ev.FaultSwitched, kind=self._config.fault.value, on=on)
 
     def _wait(self, seconds: float) -> bool:
         """Let `seconds` pass; False where the user quits meanwhile."""

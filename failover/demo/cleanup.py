@@ -21,8 +21,8 @@ from typing import Any, Final
 from azure.core.exceptions import AzureError, HttpResponseError, ResourceNotFoundError
 from azure.storage.blob import BlobServiceClient, ContainerClient, LinearRetry
 
-from failover.storage.account import Account, BadSettings
-from failover.storage.client import connect, explain, make_transport
+from failover.demo.account import Account, BadSettings
+from failover.demo.client import connect, explain, make_transport
 
 CONTAINER_PREFIX: Final = "circuitbreaker-demo-"
 LEFT_OVER_AFTER: Final = 300.0  # seconds untouched

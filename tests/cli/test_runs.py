@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from failover.storage.standin import Exchange, StandIn
+from failover.standin import Exchange, StandIn
 from tests.driving import Log, Story, check_plain, is_gone, run
 from tests.servers import Azurite
 

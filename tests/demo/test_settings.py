@@ -13,12 +13,11 @@ from dotenv import dotenv_values
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from failover import plan
-from failover.storage import account
-from failover.storage.account import BadSettings
-from failover.storage.settings import REPLICA_WAIT, STATE, read_settings, replica_wait
+from failover.demo import account, config
+from failover.demo.account import BadSettings
+from failover.demo.settings import REPLICA_WAIT, STATE, read_settings, replica_wait
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 SECRET = "c2VjcmV0IHZhbHVlIHRoYXQgbm8gb25lIG1heSBzZWU="
 
 
@@ -156,7 +155,7 @@ def test_any_bytes_give_settings_or_a_sentence(file: Path, data: bytes) -> None:
 def test_the_example_names_exactly_the_settings_that_are_read() -> None:
     text = (ROOT / ".env.example").read_text(encoding="utf-8")
     assert sorted(re.findall(r"^#([A-Z_]+)=", text, re.MULTILINE)) == sorted([*account.SETTINGS, REPLICA_WAIT, STATE])
-    assert f"{REPLICA_WAIT}={plan.REPLICA_WAIT:g}\n" in text
+    assert f"{REPLICA_WAIT}={config.REPLICA_WAIT:g}\n" in text
 
 
 def test_all_settings_of_the_code_are_known() -> None:

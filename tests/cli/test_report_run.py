@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from failover.storage.standin import StandIn
+from failover.standin import StandIn
 from tests.console.test_report import marks, part, words
 from tests.driving import PROGRAM, SECONDS, Log, environment, is_gone, run, wait_until
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import certifi
 import pytest
 
-from failover.storage.account import BadSettings
-from failover.storage.certificates import trusting
+from failover.demo.account import BadSettings
+from failover.demo.certificates import trusting
 from tests.servers import make_certificate
 
 

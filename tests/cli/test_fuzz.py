@@ -7,7 +7,6 @@ variable FUZZ multiplies the number of examples (1).
 from __future__ import annotations
 
 import base64
-import importlib.util
 import io
 import os
 import re
@@ -16,7 +15,6 @@ import sys
 import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import ModuleType
 from typing import Any, Final
 from unittest import mock
 
@@ -24,13 +22,14 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from failover.demo import Demo
-from failover.plan import Plan
+from failover import cli
+from failover.demo.account import CONNECTION_STRING, SETTINGS, Account, BadSettings, find_account
+from failover.demo.client import connect, make_transport
+from failover.demo.config import RunConfig
+from failover.demo.faults import Fault, FaultTransport
+from failover.demo.run import Demo
+from failover.demo.settings import REPLICA_WAIT, STATE, read_settings, replica_wait, state_store
 from failover.storage import GeoFailover
-from failover.storage.account import CONNECTION_STRING, SETTINGS, Account, BadSettings, find_account
-from failover.storage.client import connect, make_transport
-from failover.storage.faults import Fault, FaultTransport
-from failover.storage.settings import REPLICA_WAIT, STATE, read_settings, replica_wait, state_store
 from tests.driving import PROGRAM, environment
 
 KEY: Final = base64.b64encode(b"\xfb\xefnobody may see this key, and no piece of it either, never!....").decode()
@@ -225,37 +224,26 @@ def test_a_dotenv(tmp_path: Path, text: str, encoding: str) -> None:
 # --- the command ----------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def command() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("the_command_that_is_fuzzed", PROGRAM)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["the_command_that_is_fuzzed"] = module  # typer looks up annotations there
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture
-def main(command: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
+def main(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
     """The command up to its first socket: its exit code; what it writes has been checked."""
     monkeypatch.chdir(tmp_path)
 
-    def prepare(plan: Plan, account: Account | None, store: object, **_: object) -> int:
+    def prepare(config: RunConfig, account: Account | None, store: object, **_: object) -> int:
         told: list[str] = []
         if account is not None:
             check_account(account)
         account = account or find_account({CONNECTION_STRING: "UseDevelopmentStorage=true"})
         assert account is not None
         with FaultTransport(
-            make_transport(account, timeout=5.0), Fault.RESET, primary=account.primary, blob="x", timeout=plan.timeout
+            make_transport(account, timeout=5.0), Fault.RESET, primary=account.primary, blob="x", timeout=config.timeout
         ) as faults:
-            demo = Demo(plan, account, faults, lambda event: told.append(repr(event)), attended=True)
-            connect(account, demo.policy, faults, proxy=plan.proxy)
-            check_told(repr(plan), repr(store), str(demo._about()), *told)
+            demo = Demo(config, account, faults, lambda event: told.append(repr(event)), attended=True)
+            connect(account, demo.policy, faults, proxy=config.proxy)
+            check_told(repr(config), repr(store), str(demo._about()), *told)
         return 0
 
-    monkeypatch.setattr(command, "_run", prepare)
+    monkeypatch.setattr(cli, "_run", prepare)
 
     def run(options: list[str], given_: Mapping[str, str]) -> int:
         out, err = (io.TextIOWrapper(io.BytesIO(), "utf-8", errors=errors) for errors in ("strict", "backslashreplace"))
@@ -265,7 +253,7 @@ def main(command: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
             mock.patch.multiple(sys, stdout=out, stderr=err),
             pytest.raises(SystemExit) as caught,
         ):
-            command.app(options)
+            cli.app(options)
         texts = []
         for stream in (out, err):
             stream.seek(0)

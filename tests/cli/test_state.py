@@ -13,7 +13,7 @@ import pytest
 
 from tests.redis_server import run_redis
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 pytestmark = pytest.mark.program
 

@@ -11,9 +11,9 @@ from azure.core.pipeline.transport import HttpTransport
 from azure.core.rest import HttpRequest
 from azure.storage.blob import BlobServiceClient
 
+from failover.demo.faults import SLOW_SHARE, Fault, FaultTransport
+from failover.standin import StandIn
 from failover.storage.causes import describe_error, is_endpoint_failure, is_timeout
-from failover.storage.faults import SLOW_SHARE, Fault, FaultTransport
-from failover.storage.standin import StandIn
 from tests.servers import credential
 
 BASE = "https://mine.blob.core.windows.net"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import importlib.util
 import os
 import re
 import socket
@@ -12,7 +11,6 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 from azure.storage.blob import (
@@ -23,14 +21,15 @@ from azure.storage.blob import (
     generate_account_sas,
 )
 
-from failover.demo import Demo
-from failover.plan import Plan
-from failover.storage import left_over
-from failover.storage.account import Account, BadSettings, find_account
-from failover.storage.client import connect, make_transport
-from failover.storage.faults import Fault, FaultTransport
-from failover.storage.left_over import CONTAINER_PREFIX, clean_up, find, keep_touching, new_name
-from failover.storage.standin import StandIn
+from failover import cli
+from failover.demo import cleanup
+from failover.demo.account import Account, BadSettings, find_account
+from failover.demo.cleanup import CONTAINER_PREFIX, clean_up, find, keep_touching, new_name
+from failover.demo.client import connect, make_transport
+from failover.demo.config import RunConfig
+from failover.demo.faults import Fault, FaultTransport
+from failover.demo.run import Demo
+from failover.standin import StandIn
 from tests.driving import CONTAINER, PROGRAM, environment, is_gone, wait_until
 from tests.servers import Account as Server
 from tests.servers import Azurite, FakeToken, credential
@@ -55,21 +54,8 @@ def service(azurite: Azurite) -> Iterator[BlobServiceClient]:
         yield client
 
 
-@pytest.fixture(scope="module")
-def module() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("the_command_that_cleans_up", PROGRAM)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["the_command_that_cleans_up"] = module  # typer looks up annotations there
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture
-def command(
-    module: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Command:
+def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
     """The command in this process: its exit code, its lines, and what it said on stderr."""
     monkeypatch.chdir(tmp_path)
 
@@ -81,7 +67,7 @@ def command(
             for name, value in environment(account, **settings).items():
                 patch.setenv(name, value)
             with pytest.raises(SystemExit) as caught:
-                module.app(options)
+                cli.app(options)
         out, err = capsys.readouterr()
         assert account is None or account.account_key[:12] not in out + err
         return int(caught.value.code or 0), out.splitlines(), err
@@ -258,7 +244,7 @@ def test_it_lists_page_after_page(azurite: Azurite, service: BlobServiceClient) 
 def test_a_run_touches_its_container_and_so_keeps_it(
     azurite: Azurite, service: BlobServiceClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(left_over, "_TOUCH_EVERY", 0.1)
+    monkeypatch.setattr(cleanup, "_TOUCH_EVERY", 0.1)
     container, over = service.create_container(new_name()), threading.Event()
     (made,) = find(service)
     thread = threading.Thread(target=keep_touching, args=(container, over))
@@ -270,25 +256,25 @@ def test_a_run_touches_its_container_and_so_keeps_it(
         thread.join(SECONDS)
 
     # It had been listed as left over, and was touched before it could be removed.
-    why = left_over._remove(service, made, account_of(azurite))
+    why = cleanup._remove(service, made, account_of(azurite))
     assert why == "a run has touched it meanwhile."
     assert not is_gone(azurite, made.name)
     container.delete_container()
-    assert left_over._remove(service, made, account_of(azurite)) is None
+    assert cleanup._remove(service, made, account_of(azurite)) is None
 
 
 def test_the_demonstration_touches_its_container_from_its_beginning(
     standin: StandIn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(left_over, "_TOUCH_EVERY", 0.01)
-    found, plan = account_of(standin), Plan(requests=0)
+    monkeypatch.setattr(cleanup, "_TOUCH_EVERY", 0.01)
+    found, config = account_of(standin), RunConfig(requests=0)
 
     def touches() -> int:
         return sum(hit.method == "PUT" and hit.status == 501 for hit in standin.hits)  # which it has no use for
 
     transport = make_transport(found, timeout=5.0)
     with FaultTransport(transport, Fault.STATUS_503, primary=found.primary, blob="HelloWorld", timeout=2.0) as faults:
-        demo = Demo(plan, found, faults, lambda _: demo.quit() if touches() > 1 else None, attended=False)
+        demo = Demo(config, found, faults, lambda _: demo.quit() if touches() > 1 else None, attended=False)
         demo.run(*(connect(found, each, faults) for each in (demo.setup_policy, demo.policy)))
     assert touches() > 1
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import base64
 import datetime as dt
-import importlib.util
 import json
 import os
 import queue
@@ -22,20 +21,20 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 from azure.storage.blob import AccountSasPermissions, ResourceTypes, Services, generate_account_sas
 
-from failover import events as ev
-from failover.demo import BLOB, Demo
-from failover.plan import Plan
-from failover.storage.account import CONNECTION_STRING, SETTINGS, Account, find_account
-from failover.storage.client import connect, make_transport
-from failover.storage.faults import Fault, FaultTransport
-from failover.storage.settings import REPLICA_WAIT
-from failover.storage.standin import Exchange, StandIn
+from failover import cli
+from failover.demo import events as ev
+from failover.demo.account import CONNECTION_STRING, SETTINGS, Account, find_account
+from failover.demo.client import connect, make_transport
+from failover.demo.config import RunConfig
+from failover.demo.faults import Fault, FaultTransport
+from failover.demo.run import BLOB, Demo
+from failover.demo.settings import REPLICA_WAIT
+from failover.standin import Exchange, StandIn
 from tests.driving import CONTAINER, PROGRAM, is_gone, wait_until
 from tests.proxy import Proxy
 from tests.servers import Account as Server
@@ -164,22 +163,8 @@ def run(tmp_path: Path) -> Iterator[Runner]:
         process.end()
 
 
-@pytest.fixture(scope="module")
-def command() -> ModuleType:
-    """The command in this process, for what is refused before it does anything."""
-    spec = importlib.util.spec_from_file_location("the_command", PROGRAM)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["the_command"] = module  # typer looks up annotations there
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture
-def here(
-    command: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Callable[..., Ended]:
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Ended]:
     """Runs the command in this process, which takes a hundredth of the time, in an empty folder."""
     monkeypatch.chdir(tmp_path)
 
@@ -190,7 +175,7 @@ def here(
             for name, value in settings.items():
                 patch.setenv(name, value)
             with pytest.raises(SystemExit) as caught:
-                command.app(options)
+                cli.app(options)
         return Ended(int(caught.value.code or 0), *capsys.readouterr())
 
     return run
@@ -769,7 +754,7 @@ class Told:
     def __init__(self, server: StandIn, react: Callable[[ev.Event], None], *, requests: int) -> None:
         self.events: list[ev.Event] = []
         self._react = react
-        plan = Plan(requests=requests)
+        config = RunConfig(requests=requests)
         found = find_account(string(server))
         assert isinstance(found, Account)
         faults = FaultTransport(
@@ -777,10 +762,10 @@ class Told:
             Fault.STATUS_503,
             primary=found.primary,
             blob=BLOB,
-            timeout=plan.timeout,
+            timeout=config.timeout,
         )
         self._account, self._faults = found, faults
-        self.demo = Demo(plan, found, faults, self._hear, attended=False)
+        self.demo = Demo(config, found, faults, self._hear, attended=False)
 
     def run(self) -> bool:
         demo, faults = self.demo, self._faults
