@@ -33,16 +33,24 @@ class Hit(NamedTuple):
 class StandIn:
     """An RA-GRS account named `devstoreaccount1` whose endpoints are two ports of 127.0.0.1, open until `close()`.
 
-    The secondary shows the account as it was `replication_lag` seconds ago (0: at once), refuses writes and
-    reports its Last Sync Time. While the primary is lost nothing reaches the secondary and that time stands
-    still. `clock` gives seconds since the epoch, for all dates and for the lag. `sku` is what Get Account
-    Information answers. Raises ValueError for a lag that is negative or not finite.
+    The secondary shows the account as it was `replication_lag` seconds ago, refuses writes and reports its Last
+    Sync Time. While the primary is lost nothing reaches the secondary and that time stands still.
 
     Signatures are NOT verified: a request must carry an Authorization header or a SAS, and any one will do. What
     is stored is kept in memory and is gone with the process.
 
     Set `interfere` to a callable that takes an Exchange, to change answers on their way out. It runs in the
     threads of the requests, so several times at once, and may lose an endpoint.
+
+    Args:
+        replication_lag: Seconds until a write reaches the secondary, at least 0 (0: at once).
+        sku: What Get Account Information answers as the account's kind.
+        clock: A monotonic clock, in seconds, by which the lag is measured.
+        wall_clock: Seconds since the epoch, for every date in an answer and for the Last Sync Time.
+
+    Raises:
+        ValueError: `replication_lag` is negative or not finite.
+        OSError: No port of 127.0.0.1 is free.
     """
 
     def __init__(
@@ -50,14 +58,15 @@ class StandIn:
         replication_lag: float = 1.0,
         *,
         sku: str = "Standard_RAGRS",
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] = time.monotonic,
+        wall_clock: Callable[[], float] = time.time,
     ) -> None:
         self.account_name = ACCOUNT
         self.account_key = base64.b64encode(secrets.token_bytes(64)).decode()
         self.interfere: Callable[[Exchange], None] | None = None
-        self._contents = Contents(replication_lag, clock)
+        self._contents = Contents(replication_lag, clock=clock, wall_clock=wall_clock)
         self._sku = sku
-        self._clock = clock
+        self._wall_clock = wall_clock
         self._hits: deque[Hit] = deque(maxlen=_HITS_KEPT)
         self._hits_lock = threading.Lock()
         self._primary = Port("primary", ACCOUNT, self._exchange)
@@ -126,7 +135,7 @@ class StandIn:
         return f"<StandIn {self.primary_url} {self.secondary_url}>"
 
     def _exchange(self, request: Request) -> Exchange:
-        exchange = Exchange(request, answer(request, self._contents, sku=self._sku, now=self._clock()))
+        exchange = Exchange(request, answer(request, self._contents, sku=self._sku, now=self._wall_clock()))
         if self.interfere is not None:
             self.interfere(exchange)
         with self._hits_lock:

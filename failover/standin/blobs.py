@@ -1,4 +1,4 @@
-"""What the stand-in account holds, and what of it has reached the secondary. No I/O; the clock is passed in.
+"""What the stand-in account holds, and what of it has reached the secondary. No I/O; the clocks are passed in.
 
 States are immutable: a write puts a new one in the place of the old. That makes replication a matter of
 remembering states. The secondary shows the newest state that is at least `lag` seconds old, so it never shows
@@ -104,21 +104,31 @@ def _same(etag: str, blob: Blob) -> bool:
 
 
 class Contents:
-    """The account's containers and blobs, at the primary and at a secondary that is `lag` seconds behind.
+    """The account's containers and blobs, at the primary and at a secondary that is some seconds behind.
 
-    Any thread may call anything. Raises ValueError unless `lag` is finite and at least 0.
+    Any thread may call anything.
+
+    Args:
+        lag: Seconds until a write reaches the secondary, finite and at least 0.
+        clock: A monotonic clock, in seconds. The lag is measured by it alone, so that setting the wall clock
+            neither delays replication nor hurries it.
+        wall_clock: Seconds since the epoch, for what readers are told: the dates and the Last Sync Time.
+
+    Raises:
+        ValueError: `lag` is negative or not finite.
     """
 
-    def __init__(self, lag: float, clock: Callable[[], float]) -> None:
+    def __init__(self, lag: float, *, clock: Callable[[], float], wall_clock: Callable[[], float]) -> None:
         if not (math.isfinite(lag) and lag >= 0):
             raise ValueError(f"replication_lag: a finite number of seconds from 0, not {lag!r}")
         self._lag = lag
         self._clock = clock
+        self._wall_clock = wall_clock
         self._lock = threading.Lock()
         self._primary: State = MappingProxyType({})
         # States by the time of their writing, oldest first. The first is the one that the secondary shows.
         self._history: deque[tuple[float, State]] = deque([(-math.inf, self._primary)])
-        self._halted_at: float | None = None
+        self._halted_at: tuple[float, float] | None = None  # by the monotonic clock, by the wall clock
         self._blocks: dict[tuple[str, str], dict[str, bytes]] = {}
         self._writes = 0
 
@@ -129,7 +139,7 @@ class Contents:
 
     @property
     def secondary(self) -> State:
-        """What has arrived there. It never goes back, even where the clock does."""
+        """What has arrived there."""
         with self._lock:
             return self._replicate()
 
@@ -137,14 +147,14 @@ class Contents:
     def last_sync(self) -> float:
         """Seconds since the epoch: every write before this moment has reached the secondary."""
         with self._lock:
-            return self._synced_to()
+            return (self._wall_clock() if self._halted_at is None else self._halted_at[1]) - self._lag
 
     def halt_replication(self) -> None:
         """The primary is lost: nothing more leaves it, and the Last Sync Time stands still."""
         with self._lock:
             self._replicate()
             if self._halted_at is None:
-                self._halted_at = self._clock()
+                self._halted_at = self._clock(), self._wall_clock()
 
     def resume_replication(self) -> None:
         """The primary is back, and what was written `lag` seconds ago or earlier has now been sent."""
@@ -156,7 +166,7 @@ class Contents:
         with self._lock:
             if name in self._primary:
                 raise Refusal(409, "ContainerAlreadyExists", "The specified container already exists.")
-            container = Container(self._next_etag(), self._clock(), MappingProxyType({}))
+            container = Container(self._next_etag(), self._wall_clock(), MappingProxyType({}))
             self._write({**self._primary, name: container})
             return container
 
@@ -208,7 +218,7 @@ class Contents:
     def _put(self, container: str, name: str, content: bytes, headers: Mapping[str, str]) -> Blob:
         home = self._primary[container]
         old = home.blobs.get(name)
-        now = self._clock()
+        now = self._wall_clock()
         blob = Blob(content, self._next_etag(), old.created if old else now, now, MappingProxyType(dict(headers)))
         blobs = MappingProxyType({**home.blobs, name: blob})
         self._write({**self._primary, container: replace(home, blobs=blobs)})
@@ -221,14 +231,10 @@ class Contents:
         self._replicate()
 
     def _replicate(self) -> State:
-        synced_to = self._synced_to()
+        synced_to = (self._clock() if self._halted_at is None else self._halted_at[0]) - self._lag
         while len(self._history) > 1 and self._history[1][0] <= synced_to:
             self._history.popleft()
         return self._history[0][1]
-
-    def _synced_to(self) -> float:
-        now = self._clock()
-        return (now if self._halted_at is None else min(now, self._halted_at)) - self._lag
 
     def _next_etag(self) -> str:
         self._writes += 1

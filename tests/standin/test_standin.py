@@ -25,15 +25,27 @@ from tests.servers import Clock, credential
 HELLO = b"Hello, World!"
 
 
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
+class Clocks:
+    """The monotonic clock and the wall clock: time passes on both, and the wall clock can be set."""
+
+    def __init__(self) -> None:
+        self.monotonic = Clock(50.0)
+        self.wall = Clock()
+
+    def advance(self, seconds: float) -> None:
+        self.monotonic.advance(seconds)
+        self.wall.advance(seconds)
 
 
 @pytest.fixture
-def lagging(clock: Clock) -> Iterator[StandIn]:
-    """Ten seconds behind, by a clock that stands."""
-    with StandIn(10.0, clock=clock) as account:
+def clock() -> Clocks:
+    return Clocks()
+
+
+@pytest.fixture
+def lagging(clock: Clocks) -> Iterator[StandIn]:
+    """Ten seconds behind, by clocks that stand."""
+    with StandIn(10.0, clock=clock.monotonic, wall_clock=clock.wall) as account:
         yield account
 
 
@@ -91,7 +103,7 @@ def at(seconds: float) -> dt.datetime:
 # The secondary
 
 
-def test_a_write_arrives_when_the_lag_has_passed(lagging: StandIn, clock: Clock) -> None:
+def test_a_write_arrives_when_the_lag_has_passed(lagging: StandIn, clock: Clocks) -> None:
     upload(lagging)
     clock.advance(9.9)
     with pytest.raises(ResourceNotFoundError):
@@ -102,7 +114,7 @@ def test_a_write_arrives_when_the_lag_has_passed(lagging: StandIn, clock: Clock)
     assert at_secondary(lagging).download_blob().readall() == HELLO
 
 
-def test_the_secondary_shows_the_old_version_until_the_new_one_arrives(lagging: StandIn, clock: Clock) -> None:
+def test_the_secondary_shows_the_old_version_until_the_new_one_arrives(lagging: StandIn, clock: Clocks) -> None:
     blob = upload(lagging, b"old")
     clock.advance(10)
     upload(lagging, b"new")
@@ -114,7 +126,7 @@ def test_the_secondary_shows_the_old_version_until_the_new_one_arrives(lagging: 
     assert at_secondary(lagging).get_blob_properties().etag == blob.get_blob_properties().etag
 
 
-def test_a_deletion_arrives_late_too(lagging: StandIn, clock: Clock) -> None:
+def test_a_deletion_arrives_late_too(lagging: StandIn, clock: Clocks) -> None:
     blob = upload(lagging)
     clock.advance(10)
     blob.delete_blob()
@@ -125,14 +137,53 @@ def test_a_deletion_arrives_late_too(lagging: StandIn, clock: Clock) -> None:
     assert list(there.list_blobs()) == []
 
 
-def test_the_secondary_never_goes_back_even_where_the_clock_does(lagging: StandIn, clock: Clock) -> None:
+@pytest.mark.parametrize("by", [-3600.0, 3600.0], ids=["back", "forward"])
+def test_setting_the_wall_clock_after_the_upload_neither_delays_replication_nor_hurries_it(
+    lagging: StandIn, clock: Clocks, by: float
+) -> None:
+    upload(lagging)
+    clock.wall.advance(by)
+    clock.advance(9.9)
+    assert not at_secondary(lagging).exists()
+
+    clock.advance(0.1)
+
+    assert at_secondary(lagging).exists()
+
+
+def test_setting_the_wall_clock_back_takes_nothing_from_the_secondary(lagging: StandIn, clock: Clocks) -> None:
     upload(lagging)
     clock.advance(10)
     assert at_secondary(lagging).exists()
 
-    clock.advance(-3600)
+    clock.wall.advance(-3600)
 
     assert at_secondary(lagging).exists()
+
+
+def test_setting_the_wall_clock_while_the_primary_is_lost_changes_no_replication(
+    lagging: StandIn, clock: Clocks
+) -> None:
+    upload(lagging)
+    clock.advance(5)
+    lagging.lose_primary()
+    clock.wall.advance(3600)
+    clock.advance(100)
+    assert not at_secondary(lagging).exists()
+
+    lagging.restore_primary()
+
+    assert at_secondary(lagging).exists()
+
+
+def test_dates_and_last_sync_time_follow_the_wall_clock(lagging: StandIn, clock: Clocks) -> None:
+    clock.wall.advance(-3600)
+
+    upload(lagging)
+
+    assert last_sync(lagging) == at(1_700_000_000 - 3600 - 10)
+    written = raw(lagging, "GET", "/demo/HelloWorld").getheader("Last-Modified")
+    assert written == email.utils.formatdate(1_700_000_000 - 3600, usegmt=True)
 
 
 def test_the_secondary_refuses_writes(lagging: StandIn) -> None:
@@ -144,13 +195,13 @@ def test_the_secondary_refuses_writes(lagging: StandIn) -> None:
     assert "Write operations are not allowed" in refused.value.message
 
 
-def test_last_sync_time_is_the_lag_ago_in_whole_seconds(lagging: StandIn, clock: Clock) -> None:
+def test_last_sync_time_is_the_lag_ago_in_whole_seconds(lagging: StandIn, clock: Clocks) -> None:
     clock.advance(0.9)
 
     assert last_sync(lagging) == at(1_700_000_000 - 10)
 
 
-def test_a_lost_primary_sends_nothing_and_the_last_sync_time_stands_still(lagging: StandIn, clock: Clock) -> None:
+def test_a_lost_primary_sends_nothing_and_the_last_sync_time_stands_still(lagging: StandIn, clock: Clocks) -> None:
     upload(lagging)
     clock.advance(5)
     lagging.lose_primary()
@@ -172,7 +223,7 @@ def test_stats_are_to_be_had_from_the_secondary_only(lagging: StandIn) -> None:
     assert (response.status, response.getheader("x-ms-error-code")) == (400, "InvalidQueryParameterValue")
 
 
-def test_date_and_last_modified_follow_the_injected_clock(lagging: StandIn, clock: Clock) -> None:
+def test_date_and_last_modified_follow_the_injected_clock(lagging: StandIn, clock: Clocks) -> None:
     upload(lagging)
     clock.advance(30)
     response = raw(lagging, "GET", "/demo/HelloWorld")

@@ -32,7 +32,7 @@ def ours() -> Clock:
 @pytest.fixture
 def account(world: Clock) -> Iterator[StandIn]:
     """Ten seconds behind, with a blob that has arrived."""
-    with StandIn(10.0, clock=world) as account:
+    with StandIn(10.0, clock=world, wall_clock=world) as account:
         store(account)
         world.advance(10)
         yield account
