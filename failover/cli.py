@@ -1,4 +1,4 @@
-"""The command: options in, exit code out. `--help` tells what it shows."""
+"""The command: options in, exit code out. `--help` says what it shows."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from enum import IntEnum
 from pathlib import Path
 from typing import Annotated, Any, Final, TypeVar
@@ -24,25 +23,25 @@ from failover.console.plain import PlainLines, write_line
 from failover.console.report import Report
 from failover.console.sinks import Sinks, flush_or_forget, tell_stderr
 from failover.console.words import clean
-from failover.demo.account import CONNECTION_STRING, Account, BadSettings, find_account
+from failover.demo.account import Account, BadSettings, account_of, find_account, start_stand_in
 from failover.demo.certificates import trusting
-from failover.demo.cleanup import LEFT_OVER_AFTER, clean_up
+from failover.demo.cleanup import ABANDONED_AFTER, clean_up
 from failover.demo.client import connect, make_transport
 from failover.demo.config import REPLICA_WAIT, RunConfig
 from failover.demo.faults import Fault, FaultTransport
 from failover.demo.run import BLOB, Demo
 from failover.demo.settings import Store, read_settings, replica_wait, state_store
-from failover.standin import StandIn
 
 VERSION: Final = "0.1.0"
-LIVE_RATE: Final = 25.0  # reads per second: a person must see the switching
+LIVE_RATE: Final = 25.0  # reads per second: slow enough to see the failover
 CLEAN_UP_OPTIONS: Final = frozenset({"--clean-up", "--older-than", "--proxy", "--ca-bundle", "--timeout", "--plain"})
+MAX_COUNT: Final = 1_000_000  # far more than a run reads, and few enough for a machine to count
 TIMEOUT_HELP: Final = "One attempt's connect and read time-out; an answer after half of it is used but is a failure."
 SIGNALS: Final = tuple(each for each in signal.Signals if each.name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK"))
 
 
 class Exit(IntEnum):
-    """The exit codes, all of them."""
+    """All exit codes."""
 
     ANSWERED = 0
     UNANSWERED = 1
@@ -51,7 +50,7 @@ class Exit(IntEnum):
 
 
 class Ended(BaseException):
-    """A signal asks the program to end: clean up and leave with `code`."""
+    """A signal asks the program to end: clean up, and exit with `code`."""
 
     def __init__(self, code: int) -> None:
         super().__init__(code)
@@ -68,10 +67,6 @@ def _version(wanted: bool) -> None:
         raise typer.Exit
 
 
-MOST: Final = 1_000_000
-"""Of what a circuit counts: far more than a run reads, and a number that a machine can count to."""
-
-
 def _option(metavar: str | None, text: str, **more: Any) -> Any:
     return typer.Option(metavar=metavar, help=text, **more)
 
@@ -85,9 +80,10 @@ def main(
         float | None,
         _option("N", "Reads per second at most; 0: no limit.", callback=from_zero, show_default="25 live, 0 plain"),
     ] = None,
-    retry_threshold: Annotated[int, _option("N", "Failures in a row that open the circuit.", min=1, max=MOST)] = 5,
+    retry_threshold: Annotated[int, _option("N", "Failures in a row that open the circuit.", min=1, max=MAX_COUNT)] = 5,
     secondary_threshold: Annotated[
-        int, _option("N", "Reads that go straight to the secondary before the primary is probed.", min=1, max=MOST)
+        int,
+        _option("N", "Reads that go straight to the secondary before the primary is probed.", min=1, max=MAX_COUNT),
     ] = 20,
     cooldown: Annotated[
         float | None, _option("SECONDS", "Probe the primary after a time instead.", callback=positive)
@@ -115,7 +111,7 @@ def main(
     remove: Annotated[
         bool, typer.Option("--clean-up", help="Remove containers that killed runs left in the account, and do no more.")
     ] = False,
-    older_than: Annotated[float, _option("SECONDS", "Those left alone so long.", callback=from_zero)] = LEFT_OVER_AFTER,
+    older_than: Annotated[float, _option("SECONDS", "Those left alone so long.", callback=from_zero)] = ABANDONED_AFTER,
     version: Annotated[  # noqa: ARG001 (its callback answers)
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
     ] = False,
@@ -126,11 +122,11 @@ def main(
 
     Keys: space or p pauses, any key resumes, f switches the fault, q or Ctrl-C quits.
     """
-    # The SDK warns of what the screen shows in better words.
+    # The SDK logs warnings of what the screen shows in better words.
     for name in ("azure", "urllib3", "dotenv"):
         logging.getLogger(name).addHandler(logging.NullHandler())
     try:
-        on_terminal = _is_terminal(sys.stdout) and os.environ.get("TERM") != "dumb"  # which cannot move its cursor
+        on_terminal = _is_terminal(sys.stdout) and os.environ.get("TERM") != "dumb"  # a dumb one cannot move its cursor
         live = on_terminal if plain is None else not plain
         settings = read_settings(os.environ, Path(".env"))
         account = find_account(settings)
@@ -197,18 +193,18 @@ def _check_files(log: Path | None, report: Path | None) -> None:
 
 
 def _clean_up(config: RunConfig, account: Account | None, older_than: float, ca_bundle: Path | None) -> Exit:
-    """Remove what earlier runs left; a reader that has seen enough does not end it."""
+    """Remove what earlier runs left behind, to the end even where nobody reads stdout any more."""
 
-    def tell(line: str) -> None:
+    def write(line: str) -> None:
         with contextlib.suppress(OSError, AttributeError):  # stdout may be closed
             write_line(clean(line), sys.stdout)
 
     if account is None:
-        tell("Nothing to clean up: no Azure account is set, and the stand-in account ends with its run.")
+        write("Nothing to clean up: no Azure account is set, and the stand-in account ends with its run.")
         return Exit.ANSWERED
     with trusting(ca_bundle) as verify:
         limit = max(config.timeout, 5.0)
-        all_gone = clean_up(account, tell, older_than=older_than, timeout=limit, proxy=config.proxy, verify=verify)
+        all_gone = clean_up(account, write, older_than=older_than, timeout=limit, proxy=config.proxy, verify=verify)
     return Exit.ANSWERED if all_gone else Exit.UNANSWERED
 
 
@@ -223,15 +219,15 @@ def _run(
     report: Path | None,
     ca_bundle: Path | None,
 ) -> Exit:
-    """One run from the first socket to the last: everything that must be given back is given back here."""
+    """Make one run. Whatever it opens, from the first socket to the screen, is closed here."""
     with contextlib.ExitStack() as stack:
         verify = stack.enter_context(trusting(ca_bundle))
         lose: Callable[[], None] | None = None
         restore: Callable[[], None] | None = None
         if account is None:
-            stand_in = stack.enter_context(_stand_in(lag))
+            stand_in = stack.enter_context(start_stand_in(lag))
             lose, restore = stand_in.lose_primary, stand_in.restore_primary
-            account = _account_of(stand_in)
+            account = account_of(stand_in)
         faults = FaultTransport(
             make_transport(account, timeout=max(config.timeout, 5.0), verify=verify),
             config.fault,
@@ -250,23 +246,23 @@ def _run(
         if log is not None:
             sinks.keep("The log", stack.enter_context(_to_file("--log", log, JsonLines)))
         screen = LiveScreen(Console()) if live else None
-        stack.enter_context(_keys(demo, screen))  # before the screen is taken and after it is given back: Ctrl-Z
+        stack.enter_context(_keys(demo, screen))  # opened before the screen and closed after it, for Ctrl-Z
         if screen is not None:
             sinks.show(stack.enter_context(screen))
-        elif sys.stdout is not None:  # as with >&- or without a console
+        elif sys.stdout is not None:  # None with >&- or without a console
             sinks.show(PlainLines(sys.stdout))
         service = connect(account, demo.policy, faults, proxy=config.proxy)
         try:
             answered = demo.run(connect(account, demo.setup_policy, faults, proxy=config.proxy), service)
         finally:
-            # The rest is quick, and an exception in the middle of it would be a traceback from the depths of urllib3.
+            # The rest is quick, and an exception in the middle of it would print a traceback from inside urllib3.
             _on_signals(signal.SIG_IGN)
     return Exit.ANSWERED if answered else Exit.UNANSWERED
 
 
 @contextlib.contextmanager
 def _keys(demo: Demo, screen: LiveScreen | None) -> Iterator[None]:
-    """Single keys, where stdin is a terminal."""
+    """React to single keys, where stdin is a terminal."""
     if not _is_terminal(sys.stdin):
         yield
         return
@@ -283,25 +279,12 @@ def _to_file(option: str, file: Path, sink: Callable[[Path], _Sink]) -> _Sink:
         raise BadSettings(f"{option} {file} cannot be written: {why}. Name a file in a folder that exists.") from None
 
 
-def _stand_in(lag: float) -> StandIn:
-    try:
-        return StandIn(lag)
-    except OSError as error:
-        why = error.strerror or type(error).__name__
-        raise BadSettings(f"The stand-in account cannot open a port on 127.0.0.1: {why}.") from None
-
-
-def _account_of(stand_in: StandIn) -> Account:
-    account = find_account({CONNECTION_STRING: stand_in.connection_string})
-    assert account is not None  # noqa: S101 (it was given)
-    return replace(account, stand_in=True)
-
-
 @contextlib.contextmanager
 def _signals_end_it() -> Iterator[None]:
-    """In here a signal that asks the program to end raises `Ended`."""
+    """Let each signal that asks the program to end raise `Ended`, and restore the handlers afterwards."""
     before = {each: signal.getsignal(each) for each in SIGNALS}
-    # nohup makes SIGHUP ignored, and means it. A shell's `&` does so to SIGINT, and Ctrl-C is to work after `fg`.
+    # A signal that is ignored stays so, as nohup wants it for SIGHUP. Not SIGINT: a shell's `&` ignores it, and Ctrl-C
+    # must work after `fg`.
     _on_signals(_end, *(each for each in SIGNALS if each is signal.SIGINT or before[each] is not signal.SIG_IGN))
     try:
         yield

@@ -1,4 +1,4 @@
-"""Settings -> an account's endpoints and credential, understood and checked before anything runs."""
+"""The account that the settings describe: its endpoints and credential, checked before anything is sent."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ import ipaddress
 import re
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 from urllib.parse import parse_qs, urlsplit
 
 from azure.core.credentials import AzureNamedKeyCredential, AzureSasCredential
+
+from failover.standin import StandIn
 
 CONNECTION_STRING: Final = "AZURE_STORAGE_CONNECTION_STRING"
 ACCOUNT: Final = "AZURE_STORAGE_ACCOUNT"
@@ -36,9 +38,15 @@ class BadSettings(Exception):  # noqa: N818 (it names what is bad)
 
 @dataclass(frozen=True)
 class Account:
-    """An account whose settings make sense; nothing has been sent to it yet.
+    """An account whose settings make sense. Nothing has been sent to it yet.
 
-    `primary` and `secondary` are URLs without a slash at the end. `login`: the credential is Microsoft Entra ID's.
+    Attributes:
+        name: The account's name.
+        primary: URL of the primary endpoint, without a slash at the end.
+        secondary: URL of the secondary endpoint, without a slash at the end.
+        credential: What the SDK's clients take as `credential`.
+        login: Whether the credential is one of Microsoft Entra ID.
+        stand_in: Whether it is the stand-in account on this machine.
     """
 
     name: str
@@ -55,9 +63,10 @@ class Account:
 
 
 def find_account(settings: Mapping[str, str | None]) -> Account | None:
-    """The account that `settings` (by the names in `SETTINGS`) describe, or None where they name none.
+    """Return the account that `settings` describe, or None where none of the names in `SETTINGS` is set.
 
-    Raises `BadSettings` where they are malformed, incomplete or disagree.
+    Raises:
+        BadSettings: The settings are malformed or incomplete, or contradict each other.
     """
     given = {name: value for name in SETTINGS if (value := (settings.get(name) or "").strip())}
     if given.get(AUTH_MODE, "login").lower() not in ("key", "login"):
@@ -67,6 +76,25 @@ def find_account(settings: Mapping[str, str | None]) -> Account | None:
     if not given:
         return None
     return _from_parts(given)
+
+
+def start_stand_in(replication_lag: float) -> StandIn:
+    """Start the stand-in account, whose secondary is `replication_lag` seconds behind.
+
+    Raises:
+        BadSettings: No port of this machine is free.
+    """
+    try:
+        return StandIn(replication_lag)
+    except OSError as error:
+        why = error.strerror or type(error).__name__
+        raise BadSettings(f"The stand-in account cannot open a port on 127.0.0.1: {why}.") from None
+
+
+def account_of(stand_in: StandIn) -> Account:
+    """Return the stand-in as an account to connect to."""
+    account = _from_connection_string({CONNECTION_STRING: stand_in.connection_string})
+    return replace(account, stand_in=True)
 
 
 def _from_parts(given: Mapping[str, str]) -> Account:
@@ -146,7 +174,7 @@ def _parse(text: str) -> dict[str, str]:
 
 
 def secondary_of(primary: str) -> str:
-    """The secondary endpoint that belongs to a primary one: `-secondary` follows the account's name."""
+    """Return the secondary endpoint of a primary one: `-secondary` follows the account's name."""
     parts = urlsplit(primary)
     if parts.path.strip("/"):
         return primary + "-secondary"

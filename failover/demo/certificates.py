@@ -18,10 +18,18 @@ _PEM = re.compile(rb"-----BEGIN CERTIFICATE-----[A-Za-z0-9+/=\s]+-----END CERTIF
 
 @contextmanager
 def trusting(file: Path | None) -> Iterator[str | bool]:
-    """What `connection_verify` takes so that the certificates in `file` (PEM or DER) are trusted too; None: True.
+    """Give what `connection_verify` takes so that the certificates in `file` are trusted too.
 
-    The public authorities stay trusted, for what does not go through the proxy. Raises `BadSettings` where the file
-    cannot be read or holds no certificate.
+    The public authorities stay trusted, for what does not go through the proxy.
+
+    Args:
+        file: Certificates, PEM or DER; None: the public authorities alone.
+
+    Yields:
+        True without a file, else the path of a temporary bundle, which is removed at the end.
+
+    Raises:
+        BadSettings: The file cannot be read or contains no certificate.
     """
     if file is None:
         yield True
@@ -42,7 +50,7 @@ def trusting(file: Path | None) -> Iterator[str | bool]:
 
 
 def _as_pem(file: Path) -> str:
-    """The certificates in `file` and nothing else of it: there may be a private key beside them."""
+    """Return the certificates in `file` and nothing else of it: there may be a private key beside them."""
     try:
         data = file.read_bytes()
     except OSError as error:

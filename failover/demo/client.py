@@ -1,4 +1,4 @@
-"""From an account to the SDK's client: connect, check that it is readable geo-redundant, say what went wrong."""
+"""From an account to the SDK's client: connect, check its redundancy, explain errors to the user."""
 
 from __future__ import annotations
 
@@ -22,9 +22,15 @@ _UNTRUSTED: Final = "certificate is not trusted"
 
 
 def make_transport(account: Account, *, timeout: float, verify: str | bool = True) -> RequestsTransport:
-    """The SDK's own transport; `verify` as requests takes it.
+    """Return the SDK's own transport for `account`.
 
-    The stand-in is on this machine: a proxy that the environment names is not asked for it, one given by option is.
+    The stand-in runs on this machine, so a proxy that the environment names is not used for it. One that is given to
+    `connect` is.
+
+    Args:
+        account: Where the requests will go.
+        timeout: Connect and read time-out, in seconds.
+        verify: Which certificates to trust, as requests takes it.
     """
     return RequestsTransport(
         connection_timeout=timeout,
@@ -37,7 +43,14 @@ def make_transport(account: Account, *, timeout: float, verify: str | bool = Tru
 def connect(
     account: Account, policy: GeoFailover | LinearRetry, transport: HttpTransport[Any, Any], *, proxy: str | None = None
 ) -> BlobServiceClient:
-    """A client for the account's blobs whose reads survive by `policy`, if that is `GeoFailover`."""
+    """Return a client for the account's blobs.
+
+    Args:
+        account: The account.
+        policy: The client's retry policy. With `GeoFailover` its reads fail over to the secondary.
+        transport: Sends the client's requests.
+        proxy: URL of the proxy to use, or None.
+    """
     secondary = urlsplit(account.secondary)
     return BlobServiceClient(
         account.primary,
@@ -49,19 +62,22 @@ def connect(
     )
 
 
-def check_kind(service: BlobServiceClient, account: Account) -> str | None:
-    """Ask the account whether its secondary can be read; None: it can.
+def check_redundancy(service: BlobServiceClient, account: Account) -> str | None:
+    """Ask the account whether its secondary can be read.
 
-    Returns a sentence for the user where the credential may not ask. Raises `BadSettings` where the account is of
-    another kind, refuses the credential, or cannot be reached.
+    Returns:
+        None where it can; a sentence for the user where the credential may not ask.
+
+    Raises:
+        BadSettings: The account has another redundancy, refuses the credential, or cannot be reached.
     """
     try:
         kind = service.get_account_information().get("sku_name")
     except AzureError as error:
-        answer: Any = getattr(error, "response", None)
+        response: Any = getattr(error, "response", None)
         # The header, since the SDK's own code is an enum whose text depends on the version of Python.
-        code = "" if answer is None else str(answer.headers.get("x-ms-error-code") or "")
-        if answer is not None and answer.status_code == 403 and "AuthenticationFailed" not in code:
+        code = "" if response is None else str(response.headers.get("x-ms-error-code") or "")
+        if response is not None and response.status_code == 403 and "AuthenticationFailed" not in code:
             return (
                 "This credential may not ask for the account's kind: if that is not RA-GRS or RA-GZRS, the replica "
                 "never comes."
@@ -78,13 +94,13 @@ def check_kind(service: BlobServiceClient, account: Account) -> str | None:
 
 
 def explain(error: AzureError, account: Account) -> str:
-    """What went wrong with a request and what to do about it, without any secret."""
+    """Return what went wrong with a request and what to do about it, without any secret."""
     if isinstance(error, BothEndpointsDown):
         return _known_cause(error.primary, account) or (f"primary: {error.primary}; secondary: {error.secondary}.")
     if isinstance(error, HttpResponseError) and error.response is not None:
-        answer: Any = error.response
-        status = describe_status(answer.status_code, answer.reason, answer.headers)
-        return status + _advice(answer.status_code, status, account)
+        response: Any = error.response
+        status = describe_status(response.status_code, response.reason, response.headers)
+        return status + _advice(response.status_code, status, account)
     if isinstance(error, ClientAuthenticationError):
         if account.login:
             return "no Microsoft Entra ID sign-in worked. Run az login, or set the AZURE_* variables of azure-identity."
@@ -94,7 +110,7 @@ def explain(error: AzureError, account: Account) -> str:
 
 
 def _known_cause(cause: str, account: Account) -> str | None:
-    """The sentence for a cause that has a remedy."""
+    """Return the sentence for a cause that has a remedy, or None."""
     if _PROXY_DOWN in cause:
         return "the proxy did not connect. Is it running, and is --proxy right?"
     if _UNTRUSTED in cause:
@@ -105,6 +121,7 @@ def _known_cause(cause: str, account: Account) -> str | None:
 
 
 def _advice(status: int, text: str, account: Account) -> str:
+    """Return how to go on after a refused request: the end of a sentence, with its period."""
     if account.login and status in (401, 403):
         return ". The identity needs the role Storage Blob Data Contributor on the account, in the account's tenant."
     if status == 401 or "AuthenticationFailed" in text:

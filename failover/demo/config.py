@@ -13,7 +13,21 @@ REPLICA_WAIT: Final = 60.0  # seconds
 
 @dataclass(frozen=True, slots=True)
 class RunConfig:
-    """What the user asked for. Times in seconds; `fail` holds pairs of first and last read, from 1."""
+    """What the user asked for.
+
+    Attributes:
+        requests: Number of reads; 0: until the user quits.
+        pause_every: Pause after so many reads; 0: never.
+        rate: Reads per second at most; 0: no limit.
+        retry_threshold: Failures in a row that open the circuit.
+        secondary_threshold: Reads that go straight to the secondary before the primary is probed.
+        cooldown: Seconds after which the primary is probed instead; None: `secondary_threshold` decides.
+        timeout: Connect and read time-out of one attempt, in seconds. An answer after half of it is a failure.
+        fault: What is injected.
+        fail: Pairs of first and last read, counted from 1, for which it is injected.
+        proxy: URL of the proxy to use, or None. It may contain a password.
+        replica_wait: Seconds to wait at most until the blob can be read from the secondary.
+    """
 
     requests: int = 1000
     pause_every: int = 200
@@ -24,14 +38,14 @@ class RunConfig:
     timeout: float = 2.0
     fault: Fault = Fault.STATUS_503
     fail: tuple[tuple[int, int], ...] = ()
-    proxy: str | None = field(default=None, repr=False)  # may hold a password
+    proxy: str | None = field(default=None, repr=False)
     replica_wait: float = REPLICA_WAIT
 
     def policy(self) -> Policy:
-        """For both circuits: what teaches, not what production wants (see `failover.storage.PRODUCTION`)."""
+        """Return the policy of both circuits: made for watching, not for production (see `PRODUCTION`)."""
         recovery = AfterCalls(self.secondary_threshold) if self.cooldown is None else Cooldown(self.cooldown)
         return Policy(trip=ConsecutiveFailures(self.retry_threshold), recovery=recovery, timeout=self.timeout / 2)
 
-    def failing(self, n: int) -> bool:
-        """Whether the fault is to be on at read `n`."""
+    def fails(self, n: int) -> bool:
+        """Return whether `fail` injects the fault at read `n`."""
         return any(first <= n <= last for first, last in self.fail)

@@ -1,7 +1,7 @@
-"""What happens during a run, as frozen dataclasses: the one language between the demonstration and the console.
+"""What happens during a run, as frozen dataclasses: all that the demonstration and the console share.
 
-The demonstration emits these and knows no screen; the console draws them and knows no SDK. Each event
-is complete in itself: the live screen, the plain lines and the log are functions of the events so far.
+The demonstration emits these events and knows no screen; the console shows them and knows no SDK. The live screen, the
+plain lines and the log are functions of the events so far.
 """
 
 from __future__ import annotations
@@ -28,10 +28,19 @@ class Event:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Started(Event):
-    """The settings are good and the account is known; nothing has been sent to it yet.
+    """The settings make sense and the account is known. Nothing has been sent to it yet.
 
-    `account` is one line for a person, without any secret. `requests` 0: until the user quits;
-    `pause_every` 0: never. Either `secondary_threshold` (reads) or `cooldown` (seconds) is None.
+    Attributes:
+        account: One line for a person, without any secret.
+        stand_in: Whether it is the stand-in account.
+        requests: Number of reads; 0: until the user quits.
+        pause_every: Pause after so many reads; 0: never.
+        rate: Reads per second at most; 0: no limit.
+        retry_threshold: Failures in a row that open a circuit.
+        secondary_threshold: Reads until the primary is probed; None where `cooldown` decides.
+        cooldown: Seconds until the primary is probed; None where `secondary_threshold` decides.
+        fault: The fault that can be injected.
+        proxy: URL of the proxy without its password, or None.
     """
 
     account: str
@@ -48,7 +57,7 @@ class Started(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Noted(Event):
-    """Something that the user should know and that changes nothing, in plain words."""
+    """Something that the user should know, and that changes nothing about the run, as a sentence."""
 
     text: str
 
@@ -65,7 +74,7 @@ class Uploaded(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Waiting(Event):
-    """The blob is not on the secondary yet: `seconds` of at most `limit` have passed, `attempts` looks were taken."""
+    """The blob is not on the secondary yet, after `attempts` requests and `seconds` of at most `limit`."""
 
     seconds: float
     limit: float
@@ -74,7 +83,7 @@ class Waiting(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Replicated(Event):
-    """The blob can be read from the secondary, `seconds` after its upload and at the `attempts`-th look."""
+    """The blob can be read from the secondary, `seconds` after its upload and with the `attempts`-th request."""
 
     seconds: float
     attempts: int
@@ -82,12 +91,20 @@ class Replicated(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Read(Event):
-    """Read `n` (from 1) is over.
+    """A read has ended.
 
-    `endpoint` is the one that answered: PRIMARY, SECONDARY, or None where neither did (`ok` is False then and
-    `error` says why). `state` is that of the primary's circuit after the read, `attempts` the requests sent to
-    both endpoints. `failures` counts in that circuit while closed; `reads_left` (or `seconds_left`) is what
-    remains until the primary is probed while it is open.
+    Attributes:
+        n: Its number, from 1.
+        endpoint: The endpoint that answered, PRIMARY or SECONDARY; None where neither did.
+        state: The state of the primary's circuit after the read.
+        ok: Whether the read was answered.
+        ms: How long it took, in milliseconds.
+        attempts: Requests sent to both endpoints.
+        error: Why it was not answered, or None.
+        failures: Failures that the primary's circuit counts while it is closed.
+        reads_left: Reads until the primary is probed while its circuit is open, or None.
+        seconds_left: Seconds until then, or None.
+        tried_primary: Whether the read asked the primary at all.
     """
 
     n: int
@@ -105,7 +122,7 @@ class Read(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retried(Event):
-    """During read `n` an attempt at the primary failed: failure `failures` of the `threshold` that open the circuit."""
+    """During read `n` an attempt at the primary failed: number `failures` of the `threshold` that open the circuit."""
 
     n: int
     failures: int
@@ -115,7 +132,7 @@ class Retried(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Transitioned(Event):
-    """During read `n` the circuit of endpoint `circuit` went from state `old` to `new`; `reason` is plain words."""
+    """During read `n` the circuit of the endpoint `circuit` went from state `old` to `new`, for a `reason`."""
 
     n: int
     circuit: str
@@ -134,7 +151,7 @@ class FaultSwitched(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Paused(Event):
-    """The run waits for a key after read `n`; `asked` by the user, or by itself at the end of a round."""
+    """The run pauses after read `n`, because the user `asked` for it or because so many reads are done."""
 
     n: int
     asked: bool = field(default=False, metadata=_SCREEN_ONLY)
@@ -142,14 +159,14 @@ class Paused(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resumed(Event):
-    """The run goes on after read `n`."""
+    """The run continues after read `n`."""
 
     n: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SecondarySeen(Event):
-    """A look at the secondary: whether it answers, and the age in seconds of its Last Sync Time (None: unknown)."""
+    """Whether the secondary answers, and the age in seconds of its Last Sync Time (None: unknown)."""
 
     reachable: bool
     staleness: float | None
@@ -158,7 +175,7 @@ class SecondarySeen(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finished(Event):
-    """No more reads: the program's own end, or the user's."""
+    """The last read has ended, or the user has quit. `primary`, `secondary` and `failed` add up to `reads`."""
 
     reads: int
     primary: int
@@ -168,7 +185,7 @@ class Finished(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CleanedUp(Event):
-    """The container is deleted, or (`error` says why) is left behind for `--clean-up`."""
+    """The container is deleted; or it is not, for the reason `error`, and `--clean-up` will remove it."""
 
     container: str
     error: str | None = None
@@ -193,7 +210,7 @@ _LOG_NAMES: dict[type[Event], str] = {
 
 
 def as_log(event: Event) -> dict[str, Any]:
-    """The event as an object of the log: `t`, `event`, then its fields in the order of their definition.
+    """Return the event as an object of the log: `t`, `event`, then its fields in the order of their definition.
 
     Fields that only the screen needs are left out, and so is an `error` that is None.
     """

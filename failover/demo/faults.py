@@ -1,4 +1,4 @@
-"""The Fiddler rule as a transport: the same faults with the same effect on the SDK, and no proxy needed."""
+"""The faults of the Fiddler rule as a transport: the same effect on the SDK, without a proxy."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from azure.core.exceptions import ServiceResponseError, ServiceResponseTimeoutEr
 from azure.core.pipeline.transport import HttpTransport
 
 SLOW_SHARE: Final = 0.75
-"""Which share of the time-out a slow answer takes: over half, which counts as a failure, and below all of it."""
+"""The share of the time-out that a slow answer takes: over a half, so that it counts as a failure, and below 1."""
 
 
 class Fault(str, Enum):
-    """What is done to reads of the blob on the primary, and (DOWN) to the stand-in's primary as a whole."""
+    """What happens to reads of the blob on the primary; DOWN: to the stand-in's primary as a whole."""
 
     STATUS_503 = "503"
     TIMEOUT = "timeout"
@@ -26,11 +26,23 @@ class Fault(str, Enum):
 
 
 class FaultTransport(HttpTransport[Any, Any]):
-    """Sends by `inner`, and while `on` spoils GET and HEAD of `blob` below the base URL `primary`.
+    """A transport that, while the fault is on, injects it into each GET and HEAD of one blob on the primary.
 
     STATUS_503 replaces the status of the real answer; TIMEOUT never answers; RESET breaks the connection; SLOW
-    answers after three quarters of the read time-out. DOWN calls `lose` and `restore` when switched. `sleep` takes
-    seconds.
+    answers after three quarters of the read time-out; DOWN takes the stand-in's primary down.
+
+    Args:
+        inner: Sends the requests.
+        kind: The fault. It may be changed while it is off.
+        primary: Base URL of the primary, without a slash at the end.
+        blob: Name of the blob, in whichever container.
+        timeout: The read time-out, in seconds.
+        lose: Takes the primary down; needed for DOWN.
+        restore: Brings it back; needed for DOWN.
+        sleep: Waits for so many seconds.
+
+    Raises:
+        ValueError: DOWN without `lose` and `restore`.
     """
 
     def __init__(
@@ -69,8 +81,8 @@ class FaultTransport(HttpTransport[Any, Any]):
             (self._lose if on else self._restore)()
 
     def send(self, request: Any, **kwargs: Any) -> Any:
-        """As `HttpTransport.send`; raises what the SDK's own transport raises for the fault that is on."""
-        kind = self.kind if self._on and self._is_hit(request) else None
+        """Send as `HttpTransport.send` does; raise what the SDK's own transport raises for the fault that is on."""
+        kind = self.kind if self._on and self._is_affected(request) else None
         if kind is Fault.TIMEOUT:
             self._sleep(kwargs.get("read_timeout", self._timeout))
             raise ServiceResponseTimeoutError("Read timed out (injected)")
@@ -84,7 +96,7 @@ class FaultTransport(HttpTransport[Any, Any]):
             response.status_code, response.reason = 503, "Service Unavailable"
         return response
 
-    def _is_hit(self, request: Any) -> bool:
+    def _is_affected(self, request: Any) -> bool:
         url = urlsplit(request.url)
         if request.method not in ("GET", "HEAD") or not url.path.startswith(f"{self._base.path}/"):
             return False

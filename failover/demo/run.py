@@ -1,4 +1,4 @@
-"""The story: upload a blob, wait for its replica, read it again and again, pause, clean up; each step is an event."""
+"""A run of the demonstration: upload a blob, wait for its replica, read it again and again, clean up; all as events."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from failover.breaker.failures import FAILURE_STATUSES
 from failover.breaker.stores import Store
 from failover.demo import events as ev
 from failover.demo.account import Account, BadSettings
-from failover.demo.cleanup import keep_touching, new_name
-from failover.demo.client import check_kind, explain
+from failover.demo.cleanup import new_container_name, send_heartbeats
+from failover.demo.client import check_redundancy, explain
 from failover.demo.config import RunConfig
 from failover.demo.faults import FaultTransport
 from failover.storage.causes import is_endpoint_failure
@@ -29,16 +29,27 @@ from failover.storage.geo import GeoFailover
 BLOB: Final = "HelloWorld"
 CONTENT: Final = b"Hello, World!"
 
-_LOOK_EVERY: Final = 2.0  # seconds between two looks at the secondary
-_POLL_FIRST, _POLL_LAST = 0.25, 2.0  # seconds between two looks for the replica
-_TICK: Final = 0.2  # seconds that a wait lasts at most before it looks up: Windows interrupts no longer one
+_CHECK_SECONDARY_EVERY: Final = 2.0  # seconds
+_FIRST_POLL, _LONGEST_POLL = 0.25, 2.0  # seconds between two requests for the replica
+_LONGEST_WAIT: Final = 0.2  # seconds of one wait: on Windows Ctrl-C is handled only when a wait ends
 
 
 class Demo:
-    """One run. `emit` takes each event, from this thread and from the one that looks at the secondary.
+    """One run. `pause`, `resume`, `toggle_fault` and `quit` are for keys, and may be called from any thread.
 
-    `store`: where the circuits agree with those of other processes, or None. It is also what keys control: `pause`,
-    `resume`, `toggle_fault` and `quit` may be called from any thread.
+    Args:
+        config: What the user asked for.
+        account: Where the blob goes.
+        faults: The transport that injects the fault; both clients that `run` gets must use it.
+        emit: Called with each event, from the thread of `run` and from the one that checks the secondary, never from
+            both at once.
+        attended: Whether somebody is there to end a pause. If not, the run makes none.
+        store: Where the circuits agree with those of other processes, or None.
+
+    Attributes:
+        policy: The retry policy of the client that reads.
+        setup_policy: The retry policy of the client that prepares and cleans up. Its circuits are its own, so that
+            the preparations do not count as reads.
     """
 
     def __init__(
@@ -54,34 +65,33 @@ class Demo:
         self._config = config
         self._account = account
         self._faults = faults
-        self._sink = emit
+        self._emit_event = emit
         self._attended = attended
-        self._zero = time.monotonic()
-        self._telling = threading.RLock()
+        self._started_at = time.monotonic()
+        self._emit_lock = threading.RLock()
         self._wake = threading.Condition(threading.RLock())
         self._paused = self._pausing = self._quitting = False
-        self._look = threading.Event()
-        self._over = threading.Event()
-        self._container = new_name()
+        self._check_now = threading.Event()
+        self._finished = threading.Event()
+        self._container = new_container_name()
         self._may_exist = False
         self._n = 0
-        self._seen: list[GeoEvent] = []
+        self._geo_events: list[GeoEvent] = []
         self._counts = {ev.PRIMARY: 0, ev.SECONDARY: 0, None: 0}
         # In a store, circuits of one name are one: this account's, or all stand-ins'.
         base = "stand-in://" if account.stand_in else account.primary
         self._endpoints = {f"{base}#{each}": each for each in (ev.PRIMARY, ev.SECONDARY)}
         primary, secondary = (CircuitBreaker(name, config.policy(), store=store) for name in self._endpoints)
         self.policy = GeoFailover(
-            primary, secondary, primary_attempts=None, attempt_timeout=config.timeout, listeners=[self._hear]
+            primary, secondary, primary_attempts=None, attempt_timeout=config.timeout, listeners=[self._on_geo_event]
         )
-        # The preparations must not count as reads: they have circuits of their own.
         self.setup_policy = GeoFailover(attempt_timeout=max(config.timeout, 5.0))
 
-    # --- what keys do -----------------------------------------------------------------------------------------
+    # --- for keys ---------------------------------------------------------------------------------------------
 
     @property
     def paused(self) -> bool:
-        """Whether the run waits for a key."""
+        """Whether the run is waiting for `resume`."""
         return self._paused
 
     def pause(self) -> None:
@@ -90,13 +100,13 @@ class Demo:
             self._pausing = True
 
     def resume(self) -> None:
-        """Go on."""
+        """End a pause, or forget that one was asked for."""
         with self._wake:
             self._paused = self._pausing = False
             self._wake.notify_all()
 
     def toggle_fault(self) -> None:
-        """Switch the fault; a paused run stays paused."""
+        """Switch the fault on or off. A paused run stays paused."""
         self._switch_fault(not self._faults.on)
 
     def quit(self) -> None:
@@ -105,16 +115,25 @@ class Demo:
             self._quitting = True
             self._wake.notify_all()
 
-    # --- the story --------------------------------------------------------------------------------------------
+    # --- the run ----------------------------------------------------------------------------------------------
 
     def run(self, setup: BlobServiceClient, service: BlobServiceClient) -> bool:
-        """Tell it all; True where every read was answered.
+        """Upload, wait for the replica, read, and clean up.
 
-        `setup` carries `setup_policy`, `service` carries `policy`. Raises `BadSettings` where the run ends before
-        its first read. The container is deleted whatever happens; if it cannot be, `CleanedUp` says so.
+        The container is deleted whatever happens. If it cannot be deleted, the event `CleanedUp` says so.
+
+        Args:
+            setup: A client whose retry policy is `setup_policy`.
+            service: A client whose retry policy is `policy`.
+
+        Returns:
+            Whether every read was answered.
+
+        Raises:
+            BadSettings: The run ended before its first read.
         """
-        self._emit(ev.Started, **self._about())
-        note = None if self._account.stand_in else check_kind(setup, self._account)
+        self._emit(ev.Started, **self.started_fields())
+        note = None if self._account.stand_in else check_redundancy(setup, self._account)
         if note is not None:
             self._emit(ev.Noted, text=note)
         watch = threading.Thread(target=self._watch_secondary, name="last-sync", daemon=True)
@@ -122,8 +141,8 @@ class Demo:
             blob = self._upload(setup)
             if self._wait_for_replica(blob):
                 watch.start()
-                self._read_on(service.get_blob_client(self._container, BLOB))
-                self._over.set()  # what the secondary does is no part of the run any more
+                self._read_all(service.get_blob_client(self._container, BLOB))
+                self._finished.set()  # later news of the secondary are no part of the run
                 self._emit(
                     ev.Finished,
                     reads=self._n,
@@ -133,13 +152,14 @@ class Demo:
                 )
         finally:
             try:
-                self._over.set()
-                self._look.set()
+                self._finished.set()
+                self._check_now.set()
             finally:
                 self._clean_up(setup)
         return self._counts[None] == 0
 
-    def _about(self) -> dict[str, Any]:
+    def started_fields(self) -> dict[str, Any]:
+        """Return the fields of the event `Started`, without any secret."""
         config = self._config
         return {
             "account": str(self._account),
@@ -170,14 +190,16 @@ class Demo:
                 why += " The demonstration begins with an upload, which only the primary takes: is it up?"
             raise BadSettings(f"The upload to the {self._account} failed: {why}") from None
         if not self._account.stand_in:  # whose containers end with the run
-            threading.Thread(target=keep_touching, args=(container, self._over), name="touch", daemon=True).start()
+            threading.Thread(
+                target=send_heartbeats, args=(container, self._finished), name="heartbeat", daemon=True
+            ).start()
         account = "stand-in" if self._account.stand_in else self._account.name
         self._emit(ev.Uploaded, container=self._container, blob=BLOB, bytes=len(CONTENT), account=account)
         return blob
 
     def _wait_for_replica(self, blob: BlobClient) -> bool:
-        """True when it is there; False when the user quits."""
-        began, attempts, pause, limit = time.monotonic(), 0, _POLL_FIRST, self._config.replica_wait
+        """Return True when the secondary has the blob, False when the user quits first."""
+        began, attempts, pause, limit = time.monotonic(), 0, _FIRST_POLL, self._config.replica_wait
         while True:
             attempts += 1
             try:
@@ -198,15 +220,15 @@ class Demo:
             self._emit(ev.Waiting, seconds=waited, limit=limit, attempts=attempts)
             if not self._wait(min(pause, limit - waited)):
                 return False
-            pause = min(1.5 * pause, _POLL_LAST)
+            pause = min(1.5 * pause, _LONGEST_POLL)
 
-    def _read_on(self, blob: BlobClient) -> None:
+    def _read_all(self, blob: BlobClient) -> None:
         config, failing = self._config, False
-        apart = 1 / config.rate if config.rate else 0.0
+        interval = 1 / config.rate if config.rate else 0.0
         for n in range(1, config.requests + 1) if config.requests else itertools.count(1):
             if self._quitting:
                 return
-            if config.failing(n) is not failing:
+            if config.fails(n) is not failing:
                 failing = not failing
                 self._switch_fault(failing)
             self._n = n
@@ -214,11 +236,11 @@ class Demo:
             self._read(blob)
             if self._should_pause(n):
                 self._pause(n)
-            if apart and n != config.requests and not self._wait(began + apart - time.monotonic()):
+            if interval and n != config.requests and not self._wait(began + interval - time.monotonic()):
                 return
 
     def _read(self, blob: BlobClient) -> None:
-        self._seen.clear()
+        self._geo_events.clear()
         error = None
         began = time.perf_counter()
         try:
@@ -227,9 +249,11 @@ class Demo:
         except AzureError as failure:
             error = explain(failure, self._account).rstrip(".")
         ms = (time.perf_counter() - began) * 1000
-        ended = [each for each in self._seen if isinstance(each, ReadEnded)]
+        ended = [each for each in self._geo_events if isinstance(each, ReadEnded)]
         endpoint = ended[-1].endpoint if ended and error is None else None
-        tried = endpoint == ev.PRIMARY or any(isinstance(e, Retry) and e.endpoint == ev.PRIMARY for e in self._seen)
+        tried = endpoint == ev.PRIMARY or any(
+            isinstance(e, Retry) and e.endpoint == ev.PRIMARY for e in self._geo_events
+        )
         self._counts[endpoint] += 1
         circuit = self.policy.primary.snapshot()
         self._emit(
@@ -258,7 +282,7 @@ class Demo:
         self._emit(ev.Paused, n=n, asked=asked)
         with self._wake:
             while self._paused and not self._quitting:
-                self._wake.wait(_TICK)
+                self._wake.wait(_LONGEST_WAIT)
             self._paused = False
         if not self._quitting:
             self._emit(ev.Resumed, n=n)
@@ -275,7 +299,7 @@ class Demo:
             self._emit(ev.CleanedUp, container=self._container, error=error)
 
     def _delete_container(self, setup: BlobServiceClient) -> str | None:
-        """None when it is gone, else why it may not be."""
+        """Delete the run's container. Returns None when it is gone, else why it may not be."""
         try:
             setup.delete_container(self._container, retry_total=0)
         except ResourceNotFoundError:
@@ -284,14 +308,14 @@ class Demo:
             return explain(error, self._account)
         return None
 
-    # --- small parts ------------------------------------------------------------------------------------------
+    # --- parts ------------------------------------------------------------------------------------------------
 
     def _emit(self, kind: type[ev.Event], /, **fields: Any) -> None:
-        with self._telling:  # dated and told in one step, or two threads would tell their events in the wrong order
-            self._sink(kind(t=time.monotonic() - self._zero, **fields))
+        with self._emit_lock:  # time and emit in one step, or the events of two threads could change places
+            self._emit_event(kind(t=time.monotonic() - self._started_at, **fields))
 
-    def _hear(self, event: GeoEvent) -> None:
-        self._seen.append(event)
+    def _on_geo_event(self, event: GeoEvent) -> None:
+        self._geo_events.append(event)
         if isinstance(event, Retry) and event.endpoint == ev.PRIMARY:
             about = {"failures": event.failures, "threshold": event.threshold, "error": event.error}
             self._emit(ev.Retried, n=self._n, **about)
@@ -300,38 +324,41 @@ class Demo:
             circuit = self._endpoints[event.name]
             self._emit(ev.Transitioned, n=self._n, circuit=circuit, old=old, new=new, reason=event.reason)
             if new == ev.OPEN:
-                self._look.set()
+                self._check_now.set()
 
     def _switch_fault(self, on: bool) -> None:
         self._faults.switch(on)
         self._emit(ev.FaultSwitched, kind=self._config.fault.value, on=on)
 
     def _wait(self, seconds: float) -> bool:
-        """Let `seconds` pass; False where the user quits meanwhile."""
+        """Let `seconds` pass. Returns False where the user quits meanwhile."""
         until = time.monotonic() + seconds
         with self._wake:
             while not self._quitting and (left := until - time.monotonic()) > 0:
-                self._wake.wait(min(left, _TICK))
+                self._wake.wait(min(left, _LONGEST_WAIT))
             return not self._quitting
 
     def _watch_secondary(self) -> None:
-        """Look at the secondary every two seconds, and at once when a circuit opens; a pause hears only of changes."""
+        """Check the secondary every two seconds, and at once when a circuit opens, until the reads are finished.
+
+        In a pause only a change is news.
+        """
         reachable: bool | None = None
-        while not self._over.is_set():
+        while not self._finished.is_set():
             try:
-                seen = self._look_once()
+                seen = self._check_secondary()
             except Exception:
-                if self._over.is_set():  # and the transport closed before this thread knew
+                if self._finished.is_set():  # and the transport was closed before this thread saw it
                     return
                 raise
-            with self._telling:
-                if not (self._over.is_set() or (self._paused and seen["reachable"] is reachable)):
+            with self._emit_lock:
+                if not (self._finished.is_set() or (self._paused and seen["reachable"] is reachable)):
                     self._emit(ev.SecondarySeen, **seen)
             reachable = seen["reachable"]
-            self._look.wait(_LOOK_EVERY)
-            self._look.clear()
+            self._check_now.wait(_CHECK_SECONDARY_EVERY)
+            self._check_now.clear()
 
-    def _look_once(self) -> dict[str, Any]:
+    def _check_secondary(self) -> dict[str, Any]:
         try:
             age = self.setup_policy.staleness()
         except AzureError as error:
@@ -345,6 +372,6 @@ def _without_password(url: str) -> str:
 
 
 def _was_refused(error: AzureError) -> bool:
-    """Whether the request surely did nothing: it never arrived, or the service said no."""
+    """Return whether the request certainly did nothing: it never arrived, or the service refused it."""
     status = getattr(error, "status_code", None) or 0
     return isinstance(error, ServiceRequestError) or 400 <= status < 500

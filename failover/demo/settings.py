@@ -1,4 +1,4 @@
-"""Settings from the environment and the file `.env`; the environment goes first."""
+"""Settings from the environment and from the file `.env`. The environment has precedence."""
 
 from __future__ import annotations
 
@@ -22,10 +22,16 @@ STATE: Final = "FAILOVER_STATE_CONNECTION_STRING"
 
 
 def read_settings(environment: Mapping[str, str], file: Path) -> dict[str, str | None]:
-    """The variables of `environment` over those of `file` (UTF-8, a BOM and any line ends allowed), if it exists.
+    """Return the variables of `environment`, and those of `file` that are not among them.
 
-    A variable that is set to nothing in the environment hides that of the file. Raises `BadSettings` where the
-    file cannot be read or a line of it cannot be understood.
+    A variable that is empty in the environment hides that of the file.
+
+    Args:
+        environment: Names and values, such as `os.environ`.
+        file: A `.env` in UTF-8, with or without BOM, with any line ends. It need not exist.
+
+    Raises:
+        BadSettings: The file cannot be read, or a line of it is malformed.
     """
     try:
         text = file.read_text(encoding="utf-8-sig")
@@ -35,11 +41,11 @@ def read_settings(environment: Mapping[str, str], file: Path) -> dict[str, str |
         raise BadSettings(f"{file.name} cannot be read: it is not UTF-8. Save it as UTF-8.") from None
     except OSError as error:
         raise BadSettings(f"{file.name} cannot be read: {error.strerror or type(error).__name__}.") from None
-    if "\0" in text:  # no environment can hold it; and so UTF-16 without its mark reads
+    if "\0" in text:  # which no environment can contain. UTF-16 without a BOM looks like this
         raise BadSettings(f"{file.name} cannot be read: it holds NUL characters. Save it as UTF-8.")
     for binding in parse_stream(io.StringIO(text)):
         if binding.error:
-            # Not the line itself: it may hold a key. Empty lines before it are counted as its own.
+            # Not the line itself: it may contain a key. The parser counts empty lines before it as part of it.
             text_of_it = binding.original.string
             line = binding.original.line + text_of_it[: len(text_of_it) - len(text_of_it.lstrip())].count("\n")
             raise BadSettings(f"{file.name}, line {line}, cannot be understood: write NAME=value.")
@@ -47,7 +53,11 @@ def read_settings(environment: Mapping[str, str], file: Path) -> dict[str, str |
 
 
 def replica_wait(settings: Mapping[str, str | None], default: float) -> float:
-    """Seconds to wait for the replica at most. Raises `BadSettings` where they are no finite number above 0."""
+    """Return for how many seconds to wait for the replica at most.
+
+    Raises:
+        BadSettings: The setting is not a finite number above 0.
+    """
     text = settings.get(REPLICA_WAIT)
     try:
         seconds = float(text) if text else default
@@ -59,9 +69,10 @@ def replica_wait(settings: Mapping[str, str | None], default: float) -> float:
 
 
 def state_store(url: str, settings: Mapping[str, str | None]) -> Store | None:
-    """The store that `--state` names; None for memory://, since nobody else can see that one.
+    """Return the store that `--state` names; None for memory://, which no other process can see.
 
-    Raises `BadSettings` where there is none of that kind, or its account or package is missing.
+    Raises:
+        BadSettings: There is no such kind of store, or its account or package is missing.
     """
     if url == "memory://":
         return None

@@ -1,7 +1,7 @@
-"""An RA-GRS storage account on loopback, for a machine with no Azure: two real ports, one lagging behind the other.
+"""An RA-GRS storage account on loopback, for machines without Azure: two ports, of which the second lags behind.
 
-The parts: `blobs` holds what is stored and what of it has reached the secondary, `service` speaks the Blob service's
-language, `server` has the sockets and can break them, `account` puts them together. Nothing here needs the SDK.
+`blobs` holds what is stored and what of it has reached the secondary, `service` answers requests as the Blob service
+does, `server` has the sockets and can break connections, `account` puts them together. Nothing here needs the SDK.
 """
 
 from failover.standin.account import Hit, StandIn

@@ -1,4 +1,4 @@
-"""The stand-in account as a whole: its two endpoints, and what a test or a fault may do to them."""
+"""The stand-in account: its two endpoints, and how a test or a fault takes them away and brings them back."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ _HITS_KEPT = 10_000
 
 
 class Hit(NamedTuple):
-    """A request for this account that arrived whole, and the status of its answer.
+    """A request to this account that arrived whole, and the status of its answer.
 
-    `path` is `/container/blob`, without the account's name, and without the query: that may hold a SAS.
+    `path` is `/container/blob`, without the account's name and without the query, which may contain a SAS.
     """
 
     endpoint: Endpoint
@@ -31,16 +31,16 @@ class Hit(NamedTuple):
 
 
 class StandIn:
-    """An RA-GRS account named `devstoreaccount1` whose endpoints are two ports of 127.0.0.1, open until `close()`.
+    """An RA-GRS account named `devstoreaccount1`, on two ports of 127.0.0.1 that are open until `close()`.
 
     The secondary shows the account as it was `replication_lag` seconds ago, refuses writes and reports its Last
     Sync Time. While the primary is lost nothing reaches the secondary and that time stands still.
 
-    Signatures are NOT verified: a request must carry an Authorization header or a SAS, and any one will do. What
-    is stored is kept in memory and is gone with the process.
+    Signatures are NOT verified: a request needs an Authorization header or a SAS, whatever it says. What is stored is
+    kept in memory.
 
-    Set `interfere` to a callable that takes an Exchange, to change answers on their way out. It runs in the
-    threads of the requests, so several times at once, and may lose an endpoint.
+    Set `interfere` to a callable that takes an `Exchange`, to change answers before they are sent. It runs in the
+    threads of the requests, and so possibly in several at once. It may lose an endpoint.
 
     Args:
         replication_lag: Seconds until a write reaches the secondary, at least 0 (0: at once).
@@ -78,17 +78,17 @@ class StandIn:
 
     @property
     def primary_url(self) -> str:
-        """Stays the same when the primary is lost and restored."""
+        """The URL of the primary. It stays the same when the primary is lost and restored."""
         return f"http://{HOST}:{self._primary.number}/{ACCOUNT}"
 
     @property
     def secondary_url(self) -> str:
-        """The path ends in `-secondary`, as Azurite's does."""
+        """The URL of the secondary. Its path ends in `-secondary`, as Azurite's does."""
         return f"http://{HOST}:{self._secondary.number}/{ACCOUNT}-secondary"
 
     @property
     def connection_string(self) -> str:
-        """With both endpoints, and with the account's key: not for any log."""
+        """A connection string with both endpoints and with the account's key: not for any log."""
         return (
             f"DefaultEndpointsProtocol=http;AccountName={self.account_name};AccountKey={self.account_key};"
             f"BlobEndpoint={self.primary_url};BlobSecondaryEndpoint={self.secondary_url};"
@@ -96,30 +96,30 @@ class StandIn:
 
     @property
     def hits(self) -> list[Hit]:
-        """The last 10,000 requests, oldest first. One is here before its answer is on the way."""
+        """The last 10,000 requests, oldest first. A request is added before its answer is sent."""
         with self._hits_lock:
             return list(self._hits)
 
     def lose_primary(self) -> None:
-        """Refuse connections to the primary, cut those that are open, stop replication. No effect on a lost one."""
+        """Refuse connections to the primary, break those that are open, halt replication. Idempotent."""
         self._primary.shut()
         self._contents.halt_replication()
 
     def restore_primary(self) -> None:
-        """Open the same port again, with all that was stored. No effect on a primary that was not lost."""
+        """Open the primary's port again, with all that was stored. No effect on a primary that was not lost."""
         self._contents.resume_replication()
         self._primary.open()
 
     def lose_secondary(self) -> None:
-        """Refuse connections to the secondary and cut those that are open. No effect on a lost one."""
+        """Refuse connections to the secondary, and break those that are open. Idempotent."""
         self._secondary.shut()
 
     def restore_secondary(self) -> None:
-        """Open the same port again. No effect on a secondary that was not lost."""
+        """Open the secondary's port again. No effect on a secondary that was not lost."""
         self._secondary.open()
 
     def close(self) -> None:
-        """Give both ports back and end every thread, for good. No effect the second time."""
+        """Close both ports and end every thread, for good. Idempotent."""
         self._primary.close()
         self._secondary.close()
 

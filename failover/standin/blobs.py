@@ -1,8 +1,8 @@
 """What the stand-in account holds, and what of it has reached the secondary. No I/O; the clocks are passed in.
 
-States are immutable: a write puts a new one in the place of the old. That makes replication a matter of
-remembering states. The secondary shows the newest state that is at least `lag` seconds old, so it never shows
-half a write, and writes arrive there in the order in which they were made.
+A state of the account is immutable: each write makes a new one. Replication is a queue of states. The secondary shows
+the newest state that is at least `lag` seconds old, so it never shows half a write, and writes arrive there in the
+order in which they were made.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
-_FIRST_ETAG = 0x8DE_0000_0000_0000  # any number of this length looks as the service's do
+_FIRST_ETAG = 0x8DE_0000_0000_0000  # as long as the service's
 
 
 class Refusal(Exception):  # noqa: N818  # an answer, not an error of ours
-    """The account says no: `status` is the HTTP status, `code` the service's error code, `message` its words."""
+    """The account refuses a request, with an HTTP status and the service's error code and message."""
 
     def __init__(self, status: int, code: str, message: str, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(message)
@@ -32,9 +32,14 @@ class Refusal(Exception):  # noqa: N818  # an answer, not an error of ours
 
 @dataclass(frozen=True, slots=True)
 class Blob:
-    """A block blob as it was written. `etag` has its quotes; `created` and `modified` are seconds since the epoch.
+    """One version of a block blob.
 
-    `headers` are those that reading it brings back: Content-Type, Content-Encoding, x-ms-meta-* and so on.
+    Attributes:
+        content: Its bytes.
+        etag: Its ETag, in quotes.
+        created: When the first version was written, in seconds since the epoch.
+        modified: When this version was written, in seconds since the epoch.
+        headers: The headers of its writer that its readers get: Content-Type, Content-Encoding, x-ms-meta-* and so on.
     """
 
     content: bytes = field(repr=False)
@@ -46,7 +51,7 @@ class Blob:
 
 @dataclass(frozen=True, slots=True)
 class Container:
-    """A container and its blobs by name. `modified` is when it was made: blobs do not change it."""
+    """A container and its blobs by name. `modified` is when it was created: writing blobs does not change it."""
 
     etag: str
     modified: float
@@ -57,7 +62,7 @@ State = Mapping[str, Container]
 
 
 def find_container(state: State, name: str) -> Container:
-    """The container, or Refusal 404."""
+    """Return the container. Raises `Refusal` 404 where there is none."""
     try:
         return state[name]
     except KeyError:
@@ -65,7 +70,7 @@ def find_container(state: State, name: str) -> Container:
 
 
 def find_blob(state: State, container: str, name: str) -> Blob:
-    """The blob, or Refusal 404 that tells a missing container from a missing blob."""
+    """Return the blob. Raises `Refusal` 404, whose code says whether the container or the blob is missing."""
     try:
         return find_container(state, container).blobs[name]
     except KeyError:
@@ -74,20 +79,20 @@ def find_blob(state: State, container: str, name: str) -> Blob:
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """Which version of a blob an operation is for: the values of If-Match and If-None-Match, an ETag or `*`."""
+    """The values of If-Match and If-None-Match, each an ETag or `*`."""
 
     if_match: str | None = None
     if_none_match: str | None = None
 
     def check_write(self, blob: Blob | None) -> None:
-        """Refuse (409 or 412) to write over `blob`; None: there is none yet."""
+        """Raise `Refusal` 409 or 412 where the condition forbids to replace `blob` (None: there is none yet)."""
         if self.if_none_match == "*" and blob is not None:
             raise Refusal(409, "BlobAlreadyExists", "The specified blob already exists.")
         if not self._holds(blob):
             raise Refusal(412, "ConditionNotMet", "The condition given in the request's headers is not met.")
 
     def check_read(self, blob: Blob) -> None:
-        """Refuse to read `blob`: 412 where it is not the one asked for, 304 where the caller has it already."""
+        """Raise `Refusal` 412 where `blob` is not the version asked for, 304 where the caller has it already."""
         if not Condition(if_match=self.if_match)._holds(blob):
             raise Refusal(412, "ConditionNotMet", "The condition given in the request's headers is not met.")
         if not self._holds(blob):
@@ -126,7 +131,7 @@ class Contents:
         self._wall_clock = wall_clock
         self._lock = threading.Lock()
         self._primary: State = MappingProxyType({})
-        # States by the time of their writing, oldest first. The first is the one that the secondary shows.
+        # States with the time at which they were written, oldest first. The secondary shows the first.
         self._history: deque[tuple[float, State]] = deque([(-math.inf, self._primary)])
         self._halted_at: tuple[float, float] | None = None  # by the monotonic clock, by the wall clock
         self._blocks: dict[tuple[str, str], dict[str, bytes]] = {}
@@ -134,12 +139,12 @@ class Contents:
 
     @property
     def primary(self) -> State:
-        """Every write that was confirmed."""
+        """The state with every confirmed write."""
         return self._primary
 
     @property
     def secondary(self) -> State:
-        """What has arrived there."""
+        """The state that has reached the secondary."""
         with self._lock:
             return self._replicate()
 
@@ -150,19 +155,19 @@ class Contents:
             return (self._wall_clock() if self._halted_at is None else self._halted_at[1]) - self._lag
 
     def halt_replication(self) -> None:
-        """The primary is lost: nothing more leaves it, and the Last Sync Time stands still."""
+        """Replicate nothing more, as when the primary is lost. The Last Sync Time stands still."""
         with self._lock:
             self._replicate()
             if self._halted_at is None:
                 self._halted_at = self._clock(), self._wall_clock()
 
     def resume_replication(self) -> None:
-        """The primary is back, and what was written `lag` seconds ago or earlier has now been sent."""
+        """Replicate again. What was written `lag` seconds ago or earlier arrives at once."""
         with self._lock:
             self._halted_at = None
 
     def create_container(self, name: str) -> Container:
-        """Raises Refusal 409 where there is one of this name."""
+        """Create a container. Raises `Refusal` 409 where there is one of this name."""
         with self._lock:
             if name in self._primary:
                 raise Refusal(409, "ContainerAlreadyExists", "The specified container already exists.")
@@ -171,7 +176,7 @@ class Contents:
             return container
 
     def delete_container(self, name: str) -> None:
-        """With all its blobs, and at once: the service would take half a minute to free the name."""
+        """Delete a container with all its blobs. Its name is free at once; the service takes half a minute for that."""
         with self._lock:
             find_container(self._primary, name)
             self._write({other: container for other, container in self._primary.items() if other != name})
@@ -180,13 +185,13 @@ class Contents:
     def put_blob(
         self, container: str, name: str, content: bytes, headers: Mapping[str, str], condition: Condition
     ) -> Blob:
-        """Write a whole blob, with the MD5 that the service works out for it. Raises Refusal 404, 409 or 412."""
+        """Write a whole blob, with its MD5, as the service does. Raises `Refusal` 404, 409 or 412."""
         with self._lock:
             self._check_write(container, name, condition)
             return self._put(container, name, content, {"Content-MD5": md5(content), **headers})
 
     def put_block(self, container: str, name: str, block_id: str, content: bytes) -> None:
-        """Keep a block for a later `put_block_list`. Blocks are not replicated and do not make the blob exist."""
+        """Keep a block for a later `put_block_list`. Blocks are not replicated, and alone they make no blob."""
         with self._lock:
             find_container(self._primary, container)
             self._blocks.setdefault((container, name), {})[block_id] = content
@@ -194,7 +199,7 @@ class Contents:
     def put_block_list(
         self, container: str, name: str, block_ids: Sequence[str], headers: Mapping[str, str], condition: Condition
     ) -> Blob:
-        """Make the blob of blocks put since it was last written. Raises Refusal 400 where one is not there."""
+        """Write the blob from blocks put since its last version. Raises `Refusal` 400 where one is missing."""
         with self._lock:
             self._check_write(container, name, condition)
             blocks = self._blocks.get((container, name), {})
@@ -205,7 +210,7 @@ class Contents:
             return self._put(container, name, content, headers)
 
     def delete_blob(self, container: str, name: str, condition: Condition) -> None:
-        """Raises Refusal 404 or 412."""
+        """Delete a blob. Raises `Refusal` 404 or 412."""
         with self._lock:
             condition.check_write(find_blob(self._primary, container, name))
             home = self._primary[container]
@@ -242,5 +247,5 @@ class Contents:
 
 
 def md5(content: bytes) -> str:
-    """The Content-MD5 header for `content`."""
+    """Return the Content-MD5 header for `content`."""
     return base64.b64encode(hashlib.md5(content, usedforsecurity=False).digest()).decode()

@@ -1,7 +1,7 @@
 """HTTP on loopback ports that can be lost and opened again. Knows requests and replies, not what they mean.
 
-A port is lost for real: connections to it are refused, those that are open break in the middle of whatever they
-were doing. It must leave no thread behind, and a client that hangs or goes away must not print anything.
+A port is really lost: connections to it are refused, and those that are open break in the middle of whatever they were
+doing. No thread is left behind, and a client that hangs or goes away prints nothing.
 """
 
 from __future__ import annotations
@@ -26,19 +26,24 @@ from failover.standin.service import Endpoint, Reply, Request, error
 HOST = "127.0.0.1"
 
 _MAX_BODY = 256 * 1024 * 1024
-_POLL = 0.02  # seconds in which a server notices that it is to stop
-_PATIENCE = 2.0  # seconds that close() gives its threads to end; one stuck in a hook may take longer
+_POLL = 0.02  # seconds until a server notices that it must stop
+_CLOSE_TIMEOUT = 2.0  # seconds that close() waits for its threads; one that is stuck in a hook may take longer
 
 _logger = logging.getLogger("failover.standin")
 
 
 @dataclass(slots=True)
 class Exchange:
-    """A request with the reply that is about to be sent: what a hook may change.
+    """A request and the reply that is about to be sent, which a hook may change.
 
-    The request has taken effect by now, as it has when a proxy replaces an answer on its way back.
-    `delay`: seconds of real time before the first byte. `cut_after`: bytes of the body after which the connection
-    is closed (0: after the headers); None: the whole body is sent.
+    The request has already taken effect, as it has when a proxy replaces an answer.
+
+    Attributes:
+        request: The request.
+        reply: The reply; it may be replaced.
+        delay: Seconds of real time before the first byte.
+        cut_after: Bytes of the body after which the connection is closed (0: after the headers); None: the whole body
+            is sent.
     """
 
     request: Request
@@ -47,7 +52,7 @@ class Exchange:
     cut_after: int | None = None
 
     def fail(self, status: int, code: str = "ServerBusy", message: str = "A fault was switched on.") -> None:
-        """Answer with an error in the service's form instead."""
+        """Reply with an error of the service instead."""
         self.reply = error(status, code, message)
 
 
@@ -55,10 +60,18 @@ Handle = Callable[[Request], Exchange]
 
 
 class Port:
-    """An ephemeral port of 127.0.0.1 that serves `/account...` by `handle`, open from the start.
+    """An ephemeral port of 127.0.0.1 that serves `/account...`, open from the start.
 
-    It stays ours from first to last: while shut it is bound and does not listen. A port that was let go could be
-    given to somebody else, or to a client's own socket, before it is opened again. Raises OSError where none is free.
+    While it is shut it stays bound, and does not listen. A port that was released could be given to another program, or
+    to a client's own socket, before it is opened again.
+
+    Args:
+        endpoint: The endpoint that it is.
+        account: The first part of each path.
+        handle: Answers a request; called in the request's thread.
+
+    Raises:
+        OSError: No port is free.
     """
 
     def __init__(self, endpoint: Endpoint, account: str, handle: Handle) -> None:
@@ -68,13 +81,13 @@ class Port:
         self._lock = threading.Lock()
         self._accepting: threading.Thread | None = None
         self._closed = False
-        self._cut: list[threading.Thread] = []  # of connections that were cut; most have ended already
+        self._broken: list[threading.Thread] = []  # of connections that were broken; most have ended already
         self._server = self._bind(0)
         self.number: int = self._server.server_address[1]
         self.open()
 
     def open(self) -> None:
-        """Listen. No effect on an open port. Raises RuntimeError after `close()`."""
+        """Listen. Idempotent. Raises RuntimeError after `close()`."""
         with self._lock:
             if self._closed:
                 raise RuntimeError(f"the stand-in account's {self._endpoint} was closed for good")
@@ -87,21 +100,21 @@ class Port:
             self._accepting.start()
 
     def shut(self) -> None:
-        """Refuse connections from now on, and cut those that are open. No effect on a port that is not open."""
+        """Refuse connections from now on, and break those that are open. Idempotent."""
         with self._lock:
             if self._accepting is not None:
                 self._stop(self._accepting)
                 self._server = self._bind(self.number)
 
     def close(self) -> None:
-        """Give the port back, and wait until its threads have ended. No effect the second time."""
+        """Release the port, and wait until its threads have ended. Idempotent."""
         with self._lock:
             self._closed = True
             if self._accepting is not None:
                 self._stop(self._accepting)
             self._server.server_close()
-        deadline = time.monotonic() + _PATIENCE
-        for thread in self._cut:
+        deadline = time.monotonic() + _CLOSE_TIMEOUT
+        for thread in self._broken:
             if thread is not threading.current_thread():
                 thread.join(max(0.0, deadline - time.monotonic()))
 
@@ -113,11 +126,11 @@ class Port:
         accepting.join()
         self._accepting = None
         self._server.server_close()
-        self._cut = [thread for thread in self._cut if thread.is_alive()] + self._server.cut()
+        self._broken = [thread for thread in self._broken if thread.is_alive()] + self._server.break_connections()
 
 
 class _Server(ThreadingHTTPServer):
-    """Bound when it is made, listening once `server_activate()` is called."""
+    """The server of a port: bound when it is made, listening once `server_activate()` is called."""
 
     daemon_threads = True
     request_queue_size = 128
@@ -139,10 +152,10 @@ class _Server(ThreadingHTTPServer):
             raise
 
     def server_bind(self) -> None:
-        TCPServer.server_bind(self)  # HTTPServer's asks the DNS for this machine's name, which can take seconds
+        TCPServer.server_bind(self)  # HTTPServer's looks up this machine's name, which can take seconds
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        # The mixin starts its threads and forgets them; a connection must be known here before it is served.
+        # The mixin forgets its threads. Here a connection must be known before it is served.
         thread = threading.Thread(
             target=self.process_request_thread, args=(request, client_address), name="stand-in request", daemon=True
         )
@@ -156,18 +169,18 @@ class _Server(ThreadingHTTPServer):
         super().shutdown_request(request)
 
     def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002  # socketserver's signature
-        # A client that went away, or that was cut off, is an OSError and no news. Anything else is a bug of ours.
+        # A client that went away, or whose connection was broken, is an OSError. Anything else is a bug of ours.
         if not isinstance(sys.exc_info()[1], OSError):
             _logger.exception("the stand-in account failed to answer a request")
 
-    def cut(self) -> list[threading.Thread]:
-        """Break every connection that is open, and say which threads will end of it. The port is closed by now."""
+    def break_connections(self) -> list[threading.Thread]:
+        """Break every open connection, and return the threads that will end. The port is closed by now."""
         with self._live_lock:
             for connection in self._live:
                 with suppress(OSError):  # its client was quicker
                     connection.shutdown(socket.SHUT_RDWR)
             threads = list(self._live.values())
-        self.stopping.set()  # only now: an answer that was being delayed must not get out
+        self.stopping.set()  # only now, so that no delayed answer is sent
         return threads
 
 
@@ -205,32 +218,32 @@ class _Handler(BaseHTTPRequestHandler):
     do_HEAD = do_PUT = do_DELETE = do_POST = do_PATCH = do_OPTIONS = do_GET  # noqa: N815
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
-        # http.server calls this for what it cannot parse, and would answer with a page of HTML.
+        # http.server calls this for what it cannot parse, and would answer with an HTML page.
         self._refuse(code, "InvalidInput", message or explain or _phrase(code))
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  # http.server's signature
-        """Say nothing: stderr belongs to the program that runs us, and a query may hold a SAS."""
+        """Log nothing: stderr belongs to the program that runs us, and a query may contain a SAS."""
 
     def _body(self) -> bytes | None:
-        """The request's body; None once it was refused, or was not sent to its end."""
+        """Return the request's body; None where it was refused, or was not sent to its end."""
         length = self.headers.get("Content-Length", "" if self.command in ("PUT", "POST", "PATCH") else "0")
         if "Transfer-Encoding" in self.headers:
             self._refuse(501, "NotImplemented", "The stand-in account does not do this: requests in chunks.")
         elif not length:
             self._refuse(411, "MissingContentLengthHeader", "Content-Length is missing.")
         elif not (length.isascii() and length.isdigit()):
-            self._refuse(400, "InvalidHeaderValue", "Content-Length is no number.")
+            self._refuse(400, "InvalidHeaderValue", "Content-Length is not a number.")
         elif int(length) > _MAX_BODY:
             self._refuse(413, "RequestBodyTooLarge", f"The stand-in account takes bodies of up to {_MAX_BODY} bytes.")
         else:
             body = self.rfile.read(int(length))
             if len(body) == int(length):
                 return body
-            self.close_connection = True  # the client went away half-way: nothing of it may be stored
+            self.close_connection = True  # the client went away: nothing of it may be stored
         return None
 
     def _refuse(self, status: int, code: str, message: str) -> None:
-        self.close_connection = True  # where the next request begins is not known
+        self.close_connection = True  # it is not known where the next request begins
         self._send(error(status, code, message))
 
     def _send(self, reply: Reply, cut_after: int | None = None) -> None:
@@ -242,7 +255,7 @@ class _Handler(BaseHTTPRequestHandler):
         lines = [f"HTTP/1.1 {reply.status} {_phrase(reply.status)}"]
         lines += [f"{name}: {value}" for name, value in headers.items()]
         body = b"" if self.command == "HEAD" else reply.body[:cut_after]
-        # In one write: a client that acknowledges late would wait for the second.
+        # In one write: with delayed acknowledgements the client would wait for a second one.
         self.wfile.write("\r\n".join([*lines, "", ""]).encode("latin-1", "replace") + body)
 
 

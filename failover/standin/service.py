@@ -1,7 +1,7 @@
-"""The Blob service's dialect as far as the stand-in account speaks it: a request in, a reply out. No sockets.
+"""The operations of the Blob service that the stand-in account has: a request in, a reply out. No sockets.
 
-What it does not know it refuses with 501 and says so, be it an operation or a header that would change what an
-operation means: a test that passes here must not pass because something was silently ignored.
+An operation that it does not have, or a header that would change what an operation means, is refused with 501. A test
+that passes here must not pass because something was silently ignored.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _CONTAINER_NAME = re.compile(r"[a-z0-9](-?[a-z0-9]){2,62}")
 _RANGE = re.compile(r"bytes=(\d+)-(\d*)")
 _VERSION = "2021-12-02"  # for a request that names none
 
-# What a blob's writer may set, and under which name its readers get it.
+# The headers that a blob's writer may set, and the names under which its readers get them.
 _BLOB_HEADERS = {
     "x-ms-blob-content-type": "Content-Type",
     "x-ms-blob-content-encoding": "Content-Encoding",
@@ -38,7 +38,7 @@ _BLOB_HEADERS = {
     "x-ms-blob-cache-control": "Cache-Control",
     "x-ms-blob-content-md5": "Content-MD5",
 }
-# Each of these changes what a request means, in a way that is not done here.
+# Each of these changes what a request means in a way that is not implemented.
 _REFUSED_HEADERS = (
     "if-modified-since", "if-unmodified-since", "x-ms-access-tier", "x-ms-copy-source", "x-ms-content-crc64",
     "x-ms-delete-snapshots", "x-ms-encryption-key", "x-ms-if-tags", "x-ms-lease-id", "x-ms-range-get-content-crc64",
@@ -49,9 +49,15 @@ _REFUSED_QUERY = ("delimiter", "include", "snapshot", "versionid")
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """`path` is what follows the account's name, decoded: `/`, `/container` or `/container/blob`.
+    """A request to the account. What may contain a secret is not in its repr.
 
-    `headers` has lower-case names. What may hold a secret is not in the repr.
+    Attributes:
+        endpoint: The endpoint that got it.
+        method: Its HTTP method.
+        path: What follows the account's name, decoded: `/`, `/container` or `/container/blob`.
+        query: Its query parameters.
+        headers: Its headers, with names in lower case.
+        body: Its body.
     """
 
     endpoint: Endpoint
@@ -64,7 +70,7 @@ class Request:
 
 @dataclass(slots=True)
 class Reply:
-    """An answer. The body of one to a HEAD is worked out like that to a GET, and then not sent."""
+    """An answer. The reply to a HEAD has the body of one to a GET, which is then not sent."""
 
     status: int
     headers: dict[str, str] = field(default_factory=dict)
@@ -72,7 +78,7 @@ class Reply:
 
 
 def error(status: int, code: str, message: str, headers: Mapping[str, str] | None = None) -> Reply:
-    """The service's error: `code` in the header x-ms-error-code, and an XML body (none for 304)."""
+    """Return an error as the service sends it: its code in x-ms-error-code, and an XML body (none for 304)."""
     body = f"<Error><Code>{escape(code)}</Code><Message>{escape(message)}</Message></Error>"
     reply = _xml(body, status) if status != 304 else Reply(status)
     reply.headers.update({"x-ms-error-code": code, **(headers or {})})
@@ -80,12 +86,12 @@ def error(status: int, code: str, message: str, headers: Mapping[str, str] | Non
 
 
 def date(seconds: float) -> str:
-    """`seconds` since the epoch as HTTP writes it, whole seconds, rounded down."""
+    """Return `seconds` since the epoch as a date in HTTP, rounded down to whole seconds."""
     return formatdate(seconds // 1, usegmt=True)
 
 
 def answer(request: Request, contents: Contents, *, sku: str, now: float) -> Reply:
-    """What the account replies to `request` at `now` (seconds since the epoch); a refusal is a reply too."""
+    """Return what the account replies to `request` at `now`, in seconds since the epoch. A refusal is a reply too."""
     try:
         _check(request)
         reply = _operation(request)(request, contents, sku)
@@ -108,20 +114,20 @@ def _check(request: Request) -> None:
             {"WWW-Authenticate": "Bearer"},
         )
     if request.method not in ("GET", "HEAD") and request.endpoint == "secondary":
-        # What the service's list of error codes has for this; it names no code of its own.
+        # The closest in the service's list of error codes, which has none for just this.
         raise Refusal(403, "InsufficientAccountPermissions", "Write operations are not allowed.")
     for name in _REFUSED_HEADERS:
         if name in request.headers:
-            raise _not_done(f"the header {name}")
+            raise _not_implemented(f"the header {name}")
     for name in _REFUSED_QUERY:
         if request.query.get(name):
-            raise _not_done(f"the query parameter {name}")
+            raise _not_implemented(f"the query parameter {name}")
     sent = request.headers.get("content-md5")
     if sent is not None and sent != md5(request.body):
         raise Refusal(400, "Md5Mismatch", "The MD5 value in the request does not match the one of its body.")
 
 
-def _not_done(what: str) -> Refusal:
+def _not_implemented(what: str) -> Refusal:
     return Refusal(501, "NotImplemented", f"The stand-in account does not do this: {what}. Azurite or Azure may.")
 
 
@@ -139,7 +145,7 @@ def _operation(request: Request) -> Operation:
         return _OPERATIONS[level, method, restype, comp]
     except KeyError:
         query = "&".join(f"{name}={value}" for name, value in (("restype", restype), ("comp", comp)) if value)
-        raise _not_done(f"{request.method} {query or 'without restype and comp'} on a {level}") from None
+        raise _not_implemented(f"{request.method} {query or 'without restype and comp'} on a {level}") from None
 
 
 def _account_information(_request: Request, _contents: Contents, sku: str) -> Reply:
@@ -149,7 +155,7 @@ def _account_information(_request: Request, _contents: Contents, sku: str) -> Re
 def _service_stats(request: Request, contents: Contents, _sku: str) -> Reply:
     if request.endpoint != "secondary":
         raise Refusal(
-            400, "InvalidQueryParameterValue", "Service stats are to be had from the secondary endpoint only."
+            400, "InvalidQueryParameterValue", "Service stats are available from the secondary endpoint only."
         )
     return _xml(
         "<StorageServiceStats><GeoReplication><Status>live</Status>"
@@ -215,8 +221,8 @@ def _listed(blob: Blob) -> str:
 
 def _put_blob(request: Request, contents: Contents, _sku: str) -> Reply:
     if request.headers.get("x-ms-blob-type") != "BlockBlob":
-        raise _not_done("blobs other than block blobs")
-    blob = contents.put_blob(*_names(request), request.body, _kept(request), _condition(request))
+        raise _not_implemented("blobs other than block blobs")
+    blob = contents.put_blob(*_names(request), request.body, _stored_headers(request), _condition(request))
     return Reply(201, {"ETag": blob.etag, "Last-Modified": date(blob.modified), "Content-MD5": md5(request.body)})
 
 
@@ -227,7 +233,7 @@ def _put_block(request: Request, contents: Contents, _sku: str) -> Reply:
     except binascii.Error:
         block_id = ""
     if not block_id:
-        raise Refusal(400, "InvalidQueryParameterValue", "blockid: Base64 is wanted.")
+        raise Refusal(400, "InvalidQueryParameterValue", "blockid must be Base64.")
     contents.put_block(*_names(request), block_id, request.body)
     return Reply(201, {"Content-MD5": md5(request.body)})
 
@@ -236,11 +242,11 @@ def _put_block_list(request: Request, contents: Contents, _sku: str) -> Reply:
     try:
         listed = ET.fromstring(request.body)  # noqa: S314  # loopback only, and expat bounds expansion itself
     except ET.ParseError:
-        raise Refusal(400, "InvalidXmlDocument", "The body is no XML document.") from None
+        raise Refusal(400, "InvalidXmlDocument", "The body is not an XML document.") from None
     if any(each.tag == "Committed" for each in listed):
-        raise _not_done("a block list with blocks that were committed before")
+        raise _not_implemented("a block list with blocks that were committed before")
     block_ids = [each.text or "" for each in listed]
-    blob = contents.put_block_list(*_names(request), block_ids, _kept(request), _condition(request))
+    blob = contents.put_block_list(*_names(request), block_ids, _stored_headers(request), _condition(request))
     return Reply(201, {"ETag": blob.etag, "Last-Modified": date(blob.modified)})
 
 
@@ -266,11 +272,11 @@ def _get_blob(request: Request, contents: Contents, _sku: str) -> Reply:
     first, last = _range(wanted, len(blob.content))
     part = blob.content[first : last + 1]
     headers["Content-Range"] = f"bytes {first}-{last}/{len(blob.content)}"
-    if "Content-MD5" in headers:  # of the whole blob: here this name means the part's
+    if "Content-MD5" in headers:  # of the whole blob; with a range this header is the MD5 of the range
         headers["x-ms-blob-content-md5"] = headers.pop("Content-MD5")
     if with_md5:
         if len(part) > _MAX_MD5_RANGE:
-            raise Refusal(400, "OutOfRangeInput", "An MD5 is to be had for ranges of up to 4 MiB.")
+            raise Refusal(400, "OutOfRangeInput", "An MD5 is available for ranges of up to 4 MiB.")
         headers["Content-MD5"] = md5(part)
     return Reply(206, headers, part)
 
@@ -308,19 +314,19 @@ def _condition(request: Request) -> Condition:
     return Condition(request.headers.get("if-match"), request.headers.get("if-none-match"))
 
 
-def _kept(request: Request) -> dict[str, str]:
-    kept = {_BLOB_HEADERS[name]: value for name, value in request.headers.items() if name in _BLOB_HEADERS}
+def _stored_headers(request: Request) -> dict[str, str]:
+    stored = {_BLOB_HEADERS[name]: value for name, value in request.headers.items() if name in _BLOB_HEADERS}
     if "content-type" in request.headers and "comp" not in request.query:
-        kept.setdefault("Content-Type", request.headers["content-type"])
-    return kept | {name: value for name, value in request.headers.items() if name.startswith("x-ms-meta-")}
+        stored.setdefault("Content-Type", request.headers["content-type"])
+    return stored | {name: value for name, value in request.headers.items() if name.startswith("x-ms-meta-")}
 
 
 def _range(header: str, size: int) -> tuple[int, int]:
-    """The first and the last byte asked for, cut to `size`."""
+    """Return the first and the last byte asked for, within `size`."""
     match = _RANGE.fullmatch(header.strip())
     first, last = (int(match[1]), int(match[2]) if match[2] else size - 1) if match else (0, -1)
     if match is None or (match[2] and last < first):
-        raise Refusal(400, "InvalidHeaderValue", "The range is to be bytes=FIRST-LAST or bytes=FIRST-.")
+        raise Refusal(400, "InvalidHeaderValue", "The range must be bytes=FIRST-LAST or bytes=FIRST-.")
     if first >= size:
         raise Refusal(
             416, "InvalidRange", "The range lies beyond the end of the blob.", {"Content-Range": f"bytes */{size}"}
@@ -329,7 +335,7 @@ def _range(header: str, size: int) -> tuple[int, int]:
 
 
 def _page(request: Request, names: Iterable[str]) -> tuple[list[str], tuple[str, str]]:
-    """The names on the page asked for, and the XML that stands before and after them. A marker is the next name."""
+    """Return the names on the page asked for, and the XML before and after them. A marker is the next name."""
     prefix, marker = request.query.get("prefix", ""), request.query.get("marker", "")
     try:
         most = int(request.query.get("maxresults", _MAX_LISTED))

@@ -240,7 +240,7 @@ def main(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
         ) as faults:
             demo = Demo(config, account, faults, lambda event: told.append(repr(event)), attended=True)
             connect(account, demo.policy, faults, proxy=config.proxy)
-            check_told(repr(config), repr(store), str(demo._about()), *told)
+            check_told(repr(config), repr(store), str(demo.started_fields()), *told)
         return 0
 
     monkeypatch.setattr(cli, "_run", prepare)

@@ -24,7 +24,7 @@ from azure.storage.blob import (
 from failover import cli
 from failover.demo import cleanup
 from failover.demo.account import Account, BadSettings, find_account
-from failover.demo.cleanup import CONTAINER_PREFIX, clean_up, find, keep_touching, new_name
+from failover.demo.cleanup import CONTAINER_PREFIX, clean_up, find_containers, new_container_name, send_heartbeats
 from failover.demo.client import connect, make_transport
 from failover.demo.config import RunConfig
 from failover.demo.faults import Fault, FaultTransport
@@ -93,7 +93,7 @@ def sas(server: Server, *permissions: str) -> dict[str, str]:
 def test_what_is_young_is_kept_until_it_is_asked_for(
     command: Command, azurite: Azurite, service: BlobServiceClient
 ) -> None:
-    names = sorted(new_name() for _ in range(2))
+    names = sorted(new_container_name() for _ in range(2))
     for name in [*names, f"{CONTAINER_PREFIX}notes"]:
         service.create_container(name)
 
@@ -119,7 +119,7 @@ def test_what_is_young_is_kept_until_it_is_asked_for(
 def test_one_that_cannot_be_removed_is_told_and_the_rest_goes(
     command: Command, azurite: Azurite, service: BlobServiceClient
 ) -> None:
-    names = sorted(new_name() for _ in range(3))
+    names = sorted(new_container_name() for _ in range(3))
     lease = service.create_container(names[1]).acquire_lease(60)
     for name in names[::2]:
         service.create_container(name)
@@ -140,7 +140,7 @@ def test_one_that_cannot_be_removed_is_told_and_the_rest_goes(
 def test_by_a_sas_that_has_all_and_by_such_as_lack_a_permission(
     command: Command, azurite: Azurite, service: BlobServiceClient
 ) -> None:
-    name = new_name()
+    name = new_container_name()
     service.create_container(name)
     ways = [sas(azurite, *each) for each in (["read", "delete"], ["read", "list"], ["read", "list", "delete"])]
 
@@ -158,7 +158,7 @@ def test_by_a_sas_that_has_all_and_by_such_as_lack_a_permission(
 def test_by_an_entra_token(azurite_https: Azurite) -> None:
     found = Account("devstoreaccount1", azurite_https.primary_url, azurite_https.secondary_url, FakeToken(), login=True)
     verify = str(azurite_https.certificate)
-    name = new_name()
+    name = new_container_name()
     with BlobServiceClient(azurite_https.primary_url, credential=FakeToken(), connection_verify=verify) as client:
         client.create_container(name)
     lines: list[str] = []
@@ -209,7 +209,7 @@ def test_a_reader_that_has_seen_enough_does_not_end_it(
     azurite: Azurite, service: BlobServiceClient, tmp_path: Path
 ) -> None:
     for _ in range(4):
-        service.create_container(new_name())
+        service.create_container(new_container_name())
     line = '"$@" --clean-up --older-than 0 | head -1; echo "code ${PIPESTATUS[0]}"'
     done = subprocess.run(
         ["bash", "-c", line, "bash", sys.executable, str(PROGRAM)],
@@ -222,40 +222,40 @@ def test_a_reader_that_has_seen_enough_does_not_end_it(
     )
     assert done.stdout.splitlines()[1:] == ["code 0"]
     assert done.stderr == ""
-    assert not list(find(service))
+    assert not list(find_containers(service))
 
 
 # --- what it is made of ---------------------------------------------------------------------------------------
 
 
 def test_it_lists_page_after_page(azurite: Azurite, service: BlobServiceClient) -> None:
-    names = sorted(new_name() for _ in range(7))
+    names = sorted(new_container_name() for _ in range(7))
     for name in names:
         service.create_container(name)
     pages = service.list_containers(name_starts_with=CONTAINER_PREFIX, results_per_page=2).by_page()
 
     assert [len(list(page)) for page in pages] == [2, 2, 2, 1]
-    assert [each.name for each in find(service, page_size=2)] == names
+    assert [each.name for each in find_containers(service, page_size=2)] == names
     lines: list[str] = []
     assert clean_up(account_of(azurite), lines.append, older_than=0, page_size=2)
     assert lines == [*(f"{name}: removed." for name in names), "7 containers removed."]
 
 
-def test_a_run_touches_its_container_and_so_keeps_it(
+def test_a_run_sends_heartbeats_and_so_keeps_its_container(
     azurite: Azurite, service: BlobServiceClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cleanup, "_TOUCH_EVERY", 0.1)
-    container, over = service.create_container(new_name()), threading.Event()
-    (made,) = find(service)
-    thread = threading.Thread(target=keep_touching, args=(container, over))
+    monkeypatch.setattr(cleanup, "_HEARTBEAT_EVERY", 0.1)
+    container, over = service.create_container(new_container_name()), threading.Event()
+    (made,) = find_containers(service)
+    thread = threading.Thread(target=send_heartbeats, args=(container, over))
     thread.start()
     try:
-        wait_until(lambda: next(find(service)).touched > made.touched, "a touch")
+        wait_until(lambda: next(find_containers(service)).last_modified > made.last_modified, "a heartbeat")
     finally:
         over.set()
         thread.join(SECONDS)
 
-    # It had been listed as left over, and was touched before it could be removed.
+    # It had been listed as abandoned, and a heartbeat came before it could be removed.
     why = cleanup._remove(service, made, account_of(azurite))
     assert why == "a run has touched it meanwhile."
     assert not is_gone(azurite, made.name)
@@ -263,20 +263,20 @@ def test_a_run_touches_its_container_and_so_keeps_it(
     assert cleanup._remove(service, made, account_of(azurite)) is None
 
 
-def test_the_demonstration_touches_its_container_from_its_beginning(
+def test_the_demonstration_sends_heartbeats_from_its_beginning(
     standin: StandIn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cleanup, "_TOUCH_EVERY", 0.01)
+    monkeypatch.setattr(cleanup, "_HEARTBEAT_EVERY", 0.01)
     found, config = account_of(standin), RunConfig(requests=0)
 
-    def touches() -> int:
+    def heartbeats() -> int:
         return sum(hit.method == "PUT" and hit.status == 501 for hit in standin.hits)  # which it has no use for
 
     transport = make_transport(found, timeout=5.0)
     with FaultTransport(transport, Fault.STATUS_503, primary=found.primary, blob="HelloWorld", timeout=2.0) as faults:
-        demo = Demo(config, found, faults, lambda _: demo.quit() if touches() > 1 else None, attended=False)
+        demo = Demo(config, found, faults, lambda _: demo.quit() if heartbeats() > 1 else None, attended=False)
         demo.run(*(connect(found, each, faults) for each in (demo.setup_policy, demo.policy)))
-    assert touches() > 1
+    assert heartbeats() > 1
 
 
 def test_the_primary_alone_is_asked(standin: StandIn) -> None:
@@ -287,4 +287,4 @@ def test_the_primary_alone_is_asked(standin: StandIn) -> None:
 
 
 def test_names_are_those_that_tests_look_for() -> None:
-    assert all(CONTAINER.fullmatch(new_name()) for _ in range(10))
+    assert all(CONTAINER.fullmatch(new_container_name()) for _ in range(10))

@@ -27,23 +27,23 @@ def test_nothing_is_told_between_the_finish_and_the_clean_up(standin: StandIn, m
                 each.join(0.3)
 
     told = Told(standin, react, requests=2)
-    look = told.demo._look_once
+    look = told.demo._check_secondary
 
     def late() -> dict[str, Any]:
         seen = look()
         assert finishing.wait(SECONDS)
         return seen
 
-    monkeypatch.setattr(told.demo, "_look_once", late)
+    monkeypatch.setattr(told.demo, "_check_secondary", late)
     assert told.run()
     for each in _looks("last-sync"):
         each.join(SECONDS)
     assert [type(each) for each in told.events[-2:]] == [ev.Finished, ev.CleanedUp]
 
 
-@pytest.mark.parametrize("name", ["last-sync", "touch"])
+@pytest.mark.parametrize("name", ["last-sync", "heartbeat"])
 def test_a_thread_that_comes_too_late_is_silent(standin: StandIn, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    monkeypatch.setattr(cleanup, "_TOUCH_EVERY", 0.01)
+    monkeypatch.setattr(cleanup, "_HEARTBEAT_EVERY", 0.01)
     over, late, broken = threading.Event(), threading.Event(), list[object]()
 
     def react(event: ev.Event) -> None:
