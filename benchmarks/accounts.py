@@ -18,9 +18,9 @@ from azure.core.exceptions import AzureError, IncompleteReadError
 from azure.core.pipeline.transport import HttpTransport
 from azure.storage.blob import BlobServiceClient
 
-from failover.storage.account import BadSettings, find_account
-from failover.storage.faults import SLOW_SHARE, Fault, FaultTransport
-from failover.storage.standin import Exchange, StandIn
+from failover.demo.account import BadSettings, find_account
+from failover.demo.faults import SLOW_SHARE, Fault, FaultTransport
+from failover.standin import Exchange, StandIn
 
 HEALTHY: Final = "none"
 BODY: Final = "body"

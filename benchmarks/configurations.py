@@ -12,7 +12,7 @@ from azure.storage.blob import BlobClient, BlobServiceClient, ExponentialRetry, 
 
 from benchmarks.accounts import BLOB, CONTENT, Accounts, Place, Watched
 from failover.breaker import CircuitBreaker, Cooldown
-from failover.plan import Plan
+from failover.demo.config import RunConfig
 from failover.storage import GeoFailover
 from failover.storage.geo import PRODUCTION
 
@@ -133,7 +133,7 @@ def _geo(_: Place, setting: Setting) -> GeoFailover:
 
 
 def _teaching(_: Place, setting: Setting) -> GeoFailover:
-    policy = Plan(timeout=setting.attempt).policy()
+    policy = RunConfig(timeout=setting.attempt).policy()
     return GeoFailover(policy=policy, primary_attempts=None, attempt_timeout=setting.attempt)
 
 

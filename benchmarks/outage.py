@@ -19,7 +19,7 @@ from benchmarks.machine import on_this_machine, say, table, versions
 from benchmarks.ring import Timing, measure
 from benchmarks.throughput import SHARE, Throughput, in_tasks, in_threads
 from failover.breaker import Cooldown
-from failover.storage.account import BadSettings
+from failover.demo.account import BadSettings
 from failover.storage.geo import PRODUCTION
 
 MEDIAN_SHARE: Final = 1.1

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from failover.storage.standin import StandIn
+from failover.standin import StandIn
 from tests.servers import Account, Azurite, install_azurite, run_azurite
 
 # The programs that tests start inherit what is ignored here, as under nohup, and would not hear the signals they get.

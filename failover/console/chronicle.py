@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from failover import events as ev
 from failover.console.words import Narrator, cause, times
+from failover.demo import events as ev
 
 _FIRST, _LAST = 12, 36  # entries that are kept of a run that has more
 _NEAR = 8  # entries back from the last in which the same is looked for, of what has others in between

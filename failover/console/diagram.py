@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from rich.text import Text
 
-from failover import events as ev
 from failover.console import words
 from failover.console.glyphs import STATE_STYLES, gauge
 from failover.console.scene import MARGIN, NARROW, WIDE, Scene
+from failover.demo import events as ev
 
 _DIAGRAM = 52  # columns of the diagram
 

@@ -10,8 +10,8 @@ from operator import itemgetter
 from rich.cells import cell_len
 from rich.text import Text
 
-from failover import events as ev
 from failover.console.view import Cell
+from failover.demo import events as ev
 
 # Green and magenta stay apart for most eyes, and on light and dark grounds alike. No colour stands alone: the
 # glyph, the word or the brackets beside it say the same.

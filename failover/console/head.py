@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from rich.text import Text
 
-from failover import events as ev
 from failover.console import words
 from failover.console.glyphs import ALARM, ASCII, CELL_STYLES, gauge
 from failover.console.letters import blocks, halves, pixels
 from failover.console.scene import MARGIN, NARROW, WIDE, WIDEST, Scene
 from failover.console.view import Cell, Stage
+from failover.demo import events as ev
 
 _SLOW = 0.5  # seconds after which a read without an answer is worth a word
 _WORDS = {Cell.PRIMARY: "PRIMARY", Cell.SECONDARY: "SECONDARY", Cell.TRIED: "SECONDARY", Cell.FAILED: "NEITHER"}

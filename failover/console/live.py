@@ -15,11 +15,11 @@ from typing import TextIO
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.live import Live
 
-from failover import events as ev
 from failover.console.frame import Picture, render
 from failover.console.record import Record
 from failover.console.summary import summary
 from failover.console.view import View
+from failover.demo import events as ev
 
 __all__ = ["LiveScreen", "render"]
 

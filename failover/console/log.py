@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
-from failover.events import Event, as_log
+from failover.demo.events import Event, as_log
 
 
 class JsonLines:

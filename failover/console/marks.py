@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from failover import events as ev
 from failover.console import svg
 from failover.console.view import Cell
+from failover.demo import events as ev
 
 WIDTH: Final = 900.0
 EDGE, LEFT, RIGHT = 24.0, 76.0, 876.0  # the margin, and where what goes by reads begins and ends

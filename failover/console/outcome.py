@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from failover import events as ev
 from failover.console import words
 from failover.console.record import Record
 from failover.console.view import Cell
+from failover.demo import events as ev
 
 _BEHIND = 0.05  # seconds; less is nothing on the screen
 

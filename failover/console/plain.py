@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import TextIO
 
-from failover import events as ev
 from failover.console.words import KEYS_WHILE_PAUSED, Narrator, advice, clean, seconds
+from failover.demo import events as ev
 
 
 def write_line(line: str, stream: TextIO) -> None:

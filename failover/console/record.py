@@ -6,9 +6,9 @@ import math
 from collections import Counter
 from dataclasses import dataclass, field
 
-from failover import events as ev
 from failover.console.chronicle import Chronicle
 from failover.console.view import Cell, cell_of
+from failover.demo import events as ev
 
 GROUPS = 2_000  # at most, an even number
 _CELLS = tuple(Cell)  # from the best to the worst

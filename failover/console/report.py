@@ -17,7 +17,7 @@ from failover.console.drawing import picture
 from failover.console.record import Record
 from failover.console.sinks import tell_stderr
 from failover.console.words import clean
-from failover.events import Event
+from failover.demo.events import Event
 
 
 class Report:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TextIO
 
-from failover.events import CleanedUp, Event, Noted
+from failover.demo.events import CleanedUp, Event, Noted
 
 Sink = Callable[[Event], None]
 

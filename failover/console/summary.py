@@ -6,7 +6,6 @@ from itertools import pairwise
 
 from rich.text import Text
 
-from failover import events as ev
 from failover.console import outcome
 from failover.console.chronicle import Entry, moment, more
 from failover.console.frame import Picture
@@ -15,6 +14,7 @@ from failover.console.layout import Scale, read_ticks, row_width, stretches
 from failover.console.record import Group, Record, merged
 from failover.console.scene import MARGIN, NARROW
 from failover.console.view import Cell
+from failover.demo import events as ev
 
 _LABEL = 10  # columns before what goes by reads
 _FEW, _SOME, _MANY = 14, 20, 30  # rows from which there is room for the strip, for the timeline, and for gaps

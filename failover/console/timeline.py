@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
-from failover import events as ev
 from failover.console import svg, words
 from failover.console.layout import Scale, read_ticks, stretches
 from failover.console.marks import LEFT, MARKS, RIGHT, SMALL, STATES, marks
 from failover.console.record import Group, Record
 from failover.console.view import Cell
+from failover.demo import events as ev
 
 _LANE, _CHART = 14.0, 100.0  # heights
 _Shared = TypeVar("_Shared")

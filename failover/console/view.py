@@ -11,8 +11,8 @@ from collections import deque
 from dataclasses import dataclass, field
 from enum import Enum
 
-from failover import events as ev
 from failover.console.words import Narrator
+from failover.demo import events as ev
 
 _CELLS = 20_000  # more than the largest terminals hold
 _LATENCIES = 1_000

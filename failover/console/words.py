@@ -10,7 +10,7 @@ import re
 import unicodedata
 from dataclasses import dataclass
 
-from failover import events as ev
+from failover.demo import events as ev
 
 _NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 _STATUS = re.compile(r"\s*([1-5]\d\d)\b")

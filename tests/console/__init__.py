@@ -1,0 +1,1 @@
+"""What is seen and pressed: the screen, the lines, the log, the picture, the keys."""

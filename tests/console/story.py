@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from failover import events as ev
 from failover.console.view import View
+from failover.demo import events as ev
 
 ACCOUNT = "stand-in account on 127.0.0.1 (no Azure account is set)"
 

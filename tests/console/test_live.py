@@ -14,9 +14,9 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
-from failover import events as ev
 from failover.console.live import LiveScreen, render
 from failover.console.view import View
+from failover.demo import events as ev
 from tests.console.story import ACCOUNT, STAGES, aside, read, started, trip, view_of, whole
 
 SIZES = [(80, 24), (120, 40), (20, 5), (60, 15), (1, 1), (2, 3), (40, 10), (79, 50), (300, 5), (300, 100)]

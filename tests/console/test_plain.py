@@ -7,8 +7,8 @@ import re
 
 import pytest
 
-from failover import events as ev
 from failover.console.plain import PlainLines
+from failover.demo import events as ev
 from tests.console.story import aside, read, started, trip, whole
 
 _READ = re.compile(r"^ *\d+  (primary|secondary|neither) ")

@@ -8,12 +8,12 @@ from itertools import pairwise
 
 import pytest
 
-from failover import events as ev
 from failover.console import outcome
 from failover.console.chronicle import moment
 from failover.console.layout import Scale, read_ticks, row_width
 from failover.console.record import GROUPS, Record, Spread
 from failover.console.view import Cell
+from failover.demo import events as ev
 from tests.console.story import aside, read, started, trip, whole
 
 

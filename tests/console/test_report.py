@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from failover import events as ev
 from failover.console.drawing import picture
 from failover.console.record import GROUPS, Record
 from failover.console.report import Report
+from failover.demo import events as ev
 from tests.console.story import ACCOUNT, aside, read, started, trip, whole
 from tests.console.test_record import probe, recorded
 

@@ -7,9 +7,9 @@ import re
 import pytest
 from rich.cells import cell_len
 
-from failover import events as ev
 from failover.console.record import Record
 from failover.console.summary import summary
+from failover.demo import events as ev
 from tests.console.story import ACCOUNT, aside, read, started, whole
 from tests.console.test_record import recorded
 

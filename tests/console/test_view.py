@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from failover import events as ev
 from failover.console.view import Cell, Stage, View
 from failover.console.words import FIDDLER_RULE, Narrator, advice, cause, clean, seconds
+from failover.demo import events as ev
 from tests.console.story import aside, read, started, trip, view_of, whole
 
 

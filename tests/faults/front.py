@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
-from failover.storage.standin import StandIn
+from failover.standin import StandIn
 from tests.servers import make_certificate
 from tests.storage.raw import Answer, Asked, RawServer
 

@@ -15,14 +15,14 @@ from typing import Any
 
 import pytest
 
-from failover import events as ev
 from failover.breaker import AfterCalls, ConsecutiveFailures, FailureReported, Policy
-from failover.demo import Demo
-from failover.plan import Plan
+from failover.demo import events as ev
+from failover.demo.account import CONNECTION_STRING, find_account
+from failover.demo.client import connect, make_transport
+from failover.demo.config import RunConfig
+from failover.demo.faults import Fault, FaultTransport
+from failover.demo.run import Demo
 from failover.storage import BothEndpointsDown, GeoFailover
-from failover.storage.account import CONNECTION_STRING, find_account
-from failover.storage.client import connect, make_transport
-from failover.storage.faults import Fault, FaultTransport
 from tests.driving import environment, run
 from tests.faults.front import Front
 from tests.faults.kinds import KINDS, T_DEMO, Kind, T
@@ -167,7 +167,7 @@ def test_the_demonstration_while_its_primary_misbehaves(front: Front, kind: Kind
 
     # Read 2 opens the circuit.
     silence = attempt_timeout(kind, T_DEMO)
-    plan = Plan(requests=last + 2, retry_threshold=max(count, 1), secondary_threshold=ASIDE, timeout=silence)
+    config = RunConfig(requests=last + 2, retry_threshold=max(count, 1), secondary_threshold=ASIDE, timeout=silence)
     verify = True if front.certificate is None else str(front.certificate)
     with FaultTransport(
         make_transport(account, timeout=PATIENCE, verify=verify),
@@ -176,12 +176,12 @@ def test_the_demonstration_while_its_primary_misbehaves(front: Front, kind: Kind
         blob="HelloWorld",
         timeout=silence,
     ) as transport:
-        demo = Demo(plan, account, transport, hear, attended=False)
+        demo = Demo(config, account, transport, hear, attended=False)
         setup, service = connect(account, demo.setup_policy, transport), connect(account, demo.policy, transport)
         answered = demo.run(setup, service)
 
     reads = [each for each in heard if isinstance(each, ev.Read)]
-    assert len(reads) == plan.requests
+    assert len(reads) == config.requests
     wrong = range(2, last + 1) if kind.gets != raw.HELLO else range(0)
     assert [each.n for each in reads if not each.ok] == list(wrong)
     assert {each.error for each in reads if not each.ok} <= {"the bytes are not those that were uploaded"}

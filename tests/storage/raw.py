@@ -20,8 +20,8 @@ from azure.core.pipeline.transport import RequestsTransport
 from azure.storage.blob import BlobClient, BlobServiceClient, ContainerClient
 
 from failover.breaker import AfterCalls, ConsecutiveFailures, Policy
+from failover.standin import Exchange, StandIn
 from failover.storage import GeoFailover
-from failover.storage.standin import Exchange, StandIn
 from tests.servers import Account, credential
 
 HELLO = b"Hello, World!"

@@ -19,8 +19,8 @@ from azure.core.rest import HttpRequest
 from azure.storage.blob.aio import BlobClient, BlobServiceClient
 
 from failover.breaker import AfterCalls, CircuitBreaker, ConsecutiveFailures, Policy, State
+from failover.standin import Exchange, StandIn
 from failover.storage import AsyncGeoFailover, BothEndpointsDown, GeoFailover, ReadEnded, Retry
-from failover.storage.standin import Exchange, StandIn
 from tests.servers import Account, credential
 from tests.storage.aio import in_loop
 from tests.storage.raw import (

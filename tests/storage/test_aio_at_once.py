@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from failover.breaker import AfterCalls, Policy, State
+from failover.standin import StandIn
 from failover.storage import AsyncGeoFailover
-from failover.storage.standin import StandIn
 from tests.storage import aio
 from tests.storage.aio import run
 from tests.storage.raw import HELLO, Answer, Pair, RawServer, ranged, store

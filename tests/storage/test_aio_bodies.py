@@ -7,8 +7,8 @@ import zlib
 import pytest
 from azure.storage.blob import ContentSettings
 
+from failover.standin import StandIn
 from failover.storage import GeoFailover
-from failover.storage.standin import StandIn
 from tests.storage import test_geo_bodies
 from tests.storage.aio import cases_of, in_a_loop
 from tests.storage.raw import BLOCK, KIB, MIB, Trail, blob_of, cut, store

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from failover.breaker import AfterCalls, Policy, State
-from failover.storage.standin import StandIn
+from failover.standin import StandIn
 from tests.storage import test_geo_downloads
 from tests.storage.aio import GeoFailover, cases_of, in_a_loop, run
 from tests.storage.raw import Trail

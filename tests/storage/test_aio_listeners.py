@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from azure.core.exceptions import AzureError
 
-from failover.storage.standin import StandIn
+from failover.standin import StandIn
 from tests.storage import test_geo_listeners
 from tests.storage.aio import cases_of, in_a_loop
 from tests.storage.raw import cut, spoil

@@ -12,8 +12,8 @@ from azure.core.rest import HttpRequest
 from azure.storage.blob import ContentSettings
 
 from failover.breaker import AfterCalls, Policy, State
+from failover.standin import StandIn
 from failover.storage import BothEndpointsDown, GeoFailover, at_once
-from failover.storage.standin import StandIn
 from tests.storage.raw import (
     BLOCK,
     HELLO,

@@ -12,8 +12,8 @@ from azure.core.exceptions import AzureError, HttpResponseError, ResourceNotFoun
 from azure.storage.blob import BlobServiceClient
 
 from failover.breaker import AfterCalls, CircuitBreaker, ConsecutiveFailures, Cooldown, Policy, State
+from failover.standin import StandIn
 from failover.storage import BothEndpointsDown, GeoFailover, NotReplicated
-from failover.storage.standin import StandIn
 from tests.servers import Account, Clock, credential
 from tests.storage.raw import (
     HELLO,

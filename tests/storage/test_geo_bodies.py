@@ -13,10 +13,10 @@ from azure.core.exceptions import HttpResponseError
 from azure.storage.blob import ContentSettings
 
 from failover.breaker import ConsecutiveFailures, Policy, State
+from failover.standin import Exchange, StandIn
 from failover.storage import BothEndpointsDown, GeoFailover
 from failover.storage.body import Body
 from failover.storage.read import Read
-from failover.storage.standin import Exchange, StandIn
 from tests.servers import Clock
 from tests.storage.raw import (
     BLOCK,

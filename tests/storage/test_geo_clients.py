@@ -13,8 +13,8 @@ import pytest
 from azure.core.exceptions import AzureError
 
 from failover.breaker import AfterCalls, CircuitBreaker, ConsecutiveFailures, Cooldown, Policy, State
+from failover.standin import StandIn
 from failover.storage import PRODUCTION, BothEndpointsDown, GeoFailover, NotReplicated
-from failover.storage.standin import StandIn
 from tests.storage.raw import (
     HELLO,
     TEACHING,

@@ -12,8 +12,8 @@ from azure.core.exceptions import AzureError
 from azure.core.pipeline.transport import _requests_basic
 
 from failover.breaker import AfterCalls, Policy, State
+from failover.standin import StandIn
 from failover.storage import GeoFailover, Retry
-from failover.storage.standin import StandIn
 from tests.servers import Account, Azurite
 from tests.storage.raw import (
     BLOCK,

@@ -11,8 +11,8 @@ import pytest
 from azure.core.exceptions import AzureError, HttpResponseError, ResourceNotFoundError
 
 from failover.breaker import AfterCalls, CircuitBreaker, ConsecutiveFailures, Policy, State, Transition
+from failover.standin import StandIn
 from failover.storage import GeoFailover, ReadEnded, Retry
-from failover.storage.standin import StandIn
 from tests.storage.raw import (
     HELLO,
     MIB,

@@ -19,8 +19,8 @@ from azure.storage.blob import (
 from azure.storage.blob._generated.models import ModifiedAccessConditions
 
 from failover.breaker import AfterCalls, Policy
+from failover.standin import Exchange, StandIn
 from failover.storage import BothEndpointsDown, GeoFailover, NotReplicated
-from failover.storage.standin import Exchange, StandIn
 from tests.servers import Account, Azurite, Clock, credential
 from tests.storage.raw import (
     BLOCK,

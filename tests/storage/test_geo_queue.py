@@ -11,8 +11,8 @@ from azure.core.pipeline.transport import HttpTransport
 from azure.storage.queue import QueueClient, QueueServiceClient
 
 from failover.breaker import State
+from failover.standin import StandIn
 from failover.storage import GeoFailover
-from failover.storage.standin import StandIn
 from tests.servers import Azurite, credential
 from tests.storage.raw import HELLO, TEACHING, NotingTransport, Relay, Trail, blob_of, container_of, plain, store
 

@@ -9,8 +9,8 @@ from typing import Any, Literal
 import pytest
 from azure.core.exceptions import IncompleteReadError
 
+from failover.standin import StandIn
 from failover.storage import BothEndpointsDown, GeoFailover, ReadEnded
-from failover.storage.standin import StandIn
 from tests.storage.raw import (
     BLOCK,
     MIB,

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from azure.core.exceptions import AzureError
 
+from failover.standin import Exchange, StandIn
 from failover.storage import BothEndpointsDown, GeoFailover
 from failover.storage.last_sync import staleness, stats_request
-from failover.storage.standin import Exchange, StandIn
 from tests.servers import Clock
 from tests.storage.raw import HELLO, TEACHING, NotingTransport, Trail, blob_of, spoil, status, store
 from tests.storage.test_geo_pins import sas_of
@@ -32,7 +32,7 @@ def ours() -> Clock:
 @pytest.fixture
 def account(world: Clock) -> Iterator[StandIn]:
     """Ten seconds behind, with a blob that has arrived."""
-    with StandIn(10.0, clock=world) as account:
+    with StandIn(10.0, clock=world, wall_clock=world) as account:
         store(account)
         world.advance(10)
         yield account

@@ -12,8 +12,8 @@ from azure.core.pipeline.transport import HttpTransport
 from azure.storage.blob import ExponentialRetry
 
 from failover.breaker import AfterCalls, Policy
+from failover.standin import StandIn
 from failover.storage import GeoFailover
-from failover.storage.standin import StandIn
 from tests.storage.raw import HELLO, NotingTransport, Trail, blob_of, connect, spoil, status, store
 
 WRITES: dict[str, Callable[..., object]] = {

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from azure.core.pipeline.transport import RequestsTransport
 
+from failover.standin import StandIn
 from failover.storage import GeoFailover
-from failover.storage.standin import StandIn
 from tests.storage.raw import BLOCK, KIB, MIB, Trail, blob_of, cut, spoil, store
 
 

@@ -1,0 +1,1 @@
+"""The demonstration, without its screen: settings, account, faults, the run and its events, clean-up."""

@@ -1,0 +1,85 @@
+"""Settings from the environment and from the file `.env`. The environment has precedence."""
+
+from __future__ import annotations
+
+import io
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from dotenv import dotenv_values
+from dotenv.parser import parse_stream
+
+from failover.breaker.stores import Store, open_store
+from failover.demo.account import BadSettings
+
+__all__ = ["REPLICA_WAIT", "STATE", "Store", "read_settings", "replica_wait", "state_store"]
+
+REPLICA_WAIT: Final = "FAILOVER_REPLICA_WAIT_SECONDS"
+STATE: Final = "FAILOVER_STATE_CONNECTION_STRING"
+
+
+def read_settings(environment: Mapping[str, str], file: Path) -> dict[str, str | None]:
+    """Return the variables of `environment`, and those of `file` that are not among them.
+
+    A variable that is empty in the environment hides that of the file.
+
+    Args:
+        environment: Names and values, such as `os.environ`.
+        file: A `.env` in UTF-8, with or without BOM, with any line ends. It need not exist.
+
+    Raises:
+        BadSettings: The file cannot be read, or a line of it is malformed.
+    """
+    try:
+        text = file.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        return dict(environment)
+    except UnicodeDecodeError:
+        raise BadSettings(f"{file.name} cannot be read: it is not UTF-8. Save it as UTF-8.") from None
+    except OSError as error:
+        raise BadSettings(f"{file.name} cannot be read: {error.strerror or type(error).__name__}.") from None
+    if "\0" in text:  # which no environment can contain. UTF-16 without a BOM looks like this
+        raise BadSettings(f"{file.name} cannot be read: it holds NUL characters. Save it as UTF-8.")
+    for binding in parse_stream(io.StringIO(text)):
+        if binding.error:
+            # Not the line itself: it may contain a key. The parser counts empty lines before it as part of it.
+            text_of_it = binding.original.string
+            line = binding.original.line + text_of_it[: len(text_of_it) - len(text_of_it.lstrip())].count("\n")
+            raise BadSettings(f"{file.name}, line {line}, cannot be understood: write NAME=value.")
+    return {**dotenv_values(stream=io.StringIO(text), interpolate=False), **environment}
+
+
+def replica_wait(settings: Mapping[str, str | None], default: float) -> float:
+    """Return for how many seconds to wait for the replica at most.
+
+    Raises:
+        BadSettings: The setting is not a finite number above 0.
+    """
+    text = settings.get(REPLICA_WAIT)
+    try:
+        seconds = float(text) if text else default
+    except ValueError:
+        seconds = math.nan
+    if not (math.isfinite(seconds) and seconds > 0):
+        raise BadSettings(f"{REPLICA_WAIT} must be a number of seconds above 0.")
+    return seconds
+
+
+def state_store(url: str, settings: Mapping[str, str | None]) -> Store | None:
+    """Return the store that `--state` names; None for memory://, which no other process can see.
+
+    Raises:
+        BadSettings: There is no such kind of store, or its account or package is missing.
+    """
+    if url == "memory://":
+        return None
+    connection_string = settings.get(STATE)
+    if connection_string:
+        os.environ[STATE] = connection_string  # where `open_store` looks: it may have come from .env
+    try:
+        return open_store(url)
+    except (ValueError, ImportError) as error:
+        raise BadSettings(f"--state: {error}.") from None

@@ -1,0 +1,1 @@
+"""The command as its user starts it: options, signals, the screen, whole runs."""

@@ -1,0 +1,1 @@
+"""The parts of the demonstration: settings, account, faults, the run, clean-up."""

@@ -1,0 +1,1 @@
+"""The stand-in account, and the contract that it shares with Azurite."""
