@@ -101,7 +101,14 @@ def main(
         float | None,
         _option("SECONDS", "How far the stand-in's secondary lags.", callback=from_zero, show_default="1.0"),
     ] = None,
-    state: Annotated[str, _option("URL", "Where circuits agree: redis://, blob://, table://.")] = "memory://",
+    state: Annotated[
+        str | None,
+        _option(
+            "URL",
+            "Where circuits agree: redis://, blob://, table://. With a password, set FAILOVER_STATE_URL instead.",
+            show_default="memory://",
+        ),
+    ] = None,
     plain: Annotated[
         bool | None,
         typer.Option("--plain/--live", help="Lines or a screen.", show_default="live on a terminal, else plain"),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import math
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
@@ -15,10 +14,11 @@ from dotenv.parser import parse_stream
 from failover.breaker.stores import Store, open_store
 from failover.demo.account import BadSettings
 
-__all__ = ["REPLICA_WAIT", "STATE", "Store", "read_settings", "replica_wait", "state_store"]
+__all__ = ["REPLICA_WAIT", "STATE", "STATE_URL", "Store", "read_settings", "replica_wait", "state_store"]
 
 REPLICA_WAIT: Final = "FAILOVER_REPLICA_WAIT_SECONDS"
 STATE: Final = "FAILOVER_STATE_CONNECTION_STRING"
+STATE_URL: Final = "FAILOVER_STATE_URL"
 
 
 def read_settings(environment: Mapping[str, str], file: Path) -> dict[str, str | None]:
@@ -68,18 +68,21 @@ def replica_wait(settings: Mapping[str, str | None], default: float) -> float:
     return seconds
 
 
-def state_store(url: str, settings: Mapping[str, str | None]) -> Store | None:
-    """Return the store that `--state` names; None for memory://, which no other process can see.
+def state_store(url: str | None, settings: Mapping[str, str | None]) -> Store | None:
+    """Return the store that `--state` names, or else FAILOVER_STATE_URL; None for memory://, which is this process's.
+
+    Args:
+        url: Of `--state`. None: it was not given. Other users of the machine see an option, but no variable.
+        settings: Of the environment and `.env`.
 
     Raises:
         BadSettings: There is no such kind of store, or its account or package is missing.
     """
+    source = STATE_URL if url is None else "--state"
+    url = (settings.get(STATE_URL) or "memory://") if url is None else url
     if url == "memory://":
         return None
-    connection_string = settings.get(STATE)
-    if connection_string:
-        os.environ[STATE] = connection_string  # where `open_store` looks: it may have come from .env
     try:
-        return open_store(url)
+        return open_store(url, settings.get(STATE) or None)
     except (ValueError, ImportError) as error:
-        raise BadSettings(f"--state: {error}.") from None
+        raise BadSettings(f"{source}: {error}.") from None

@@ -541,7 +541,7 @@ def test_a_connection_string_by_hand_goes_before_the_environment(
     assert store.compare_and_set("one", b"x", None)
     assert dict(os.environ) == before
     assert open_store(f"{kind}://byhand", connection_string(azurite)) is store
-    with pytest.raises(ValueError, match="connection_string is no") as caught:
+    with pytest.raises(ValueError, match="connection_string, as of FAILOVER_STATE_CONNECTION_STRING, is no") as caught:
         open_store(f"{kind}://byhand", "AccountKey=hunter2")
     assert_no_secret(str(caught.value))
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from failover.demo import account, config
 from failover.demo.account import BadSettings
-from failover.demo.settings import REPLICA_WAIT, STATE, read_settings, replica_wait
+from failover.demo.settings import REPLICA_WAIT, STATE, STATE_URL, read_settings, replica_wait, state_store
 
 ROOT = Path(__file__).parents[2]
 SECRET = "c2VjcmV0IHZhbHVlIHRoYXQgbm8gb25lIG1heSBzZWU="
@@ -154,8 +154,20 @@ def test_any_bytes_give_settings_or_a_sentence(file: Path, data: bytes) -> None:
 
 def test_the_example_names_exactly_the_settings_that_are_read() -> None:
     text = (ROOT / ".env.example").read_text(encoding="utf-8")
-    assert sorted(re.findall(r"^#([A-Z_]+)=", text, re.MULTILINE)) == sorted([*account.SETTINGS, REPLICA_WAIT, STATE])
+    assert sorted(re.findall(r"^#([A-Z_]+)=", text, re.MULTILINE)) == sorted(
+        [*account.SETTINGS, REPLICA_WAIT, STATE, STATE_URL]
+    )
     assert f"{REPLICA_WAIT}={config.REPLICA_WAIT:g}\n" in text
+
+
+def test_the_account_of_the_state_is_not_put_into_the_environment() -> None:
+    before = dict(os.environ)
+    key = "aHVudGVyMiBodW50ZXIy"
+    text = f"DefaultEndpointsProtocol=http;AccountName=mine;AccountKey={key};BlobEndpoint=http://127.0.0.1:9/mine;"
+    assert state_store("blob://circuits", {STATE: text}) is not None
+    assert state_store(None, {STATE: text, STATE_URL: "blob://circuits"}) is not None
+    assert state_store(None, {STATE: text}) is state_store(None, {STATE_URL: ""}) is None
+    assert dict(os.environ) == before
 
 
 def test_all_settings_of_the_code_are_known() -> None:
@@ -163,7 +175,7 @@ def test_all_settings_of_the_code_are_known() -> None:
     found: set[str] = set()
     for source in [ROOT / "circuitbreaker.py", *(ROOT / "failover").rglob("*.py")]:
         found |= set(re.findall(r'"((?:AZURE|FAILOVER)_[A-Z_]+)"', source.read_text(encoding="utf-8")))
-    assert found <= {*account.SETTINGS, REPLICA_WAIT, "FAILOVER_STATE_CONNECTION_STRING"}
+    assert found <= {*account.SETTINGS, REPLICA_WAIT, STATE, STATE_URL}
     assert set(account.SETTINGS) <= found
 
 

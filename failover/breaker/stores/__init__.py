@@ -88,7 +88,8 @@ def _make(scheme: str, url: str, account: str, setting: str) -> Store:
         store: Store = getattr(made, kind)(*arguments)
     except ValueError as error:
         if scheme in _AZURE:
-            raise ValueError(f"{setting or 'connection_string'} is no connection string of a storage account") from None
+            what = setting or f"connection_string, as of {SETTING},"
+            raise ValueError(f"{what} is no connection string of a storage account") from None
         raise error from None
     return store
 
