@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
 from failover.breaker import checks
 from failover.breaker.circuit import CircuitBreaker
 from failover.breaker.events import Listener
+from failover.breaker.forks import ForkSafeLock
 from failover.breaker.machine import State
 from failover.breaker.policy import Fallback, Policy
 from failover.breaker.uris import itself_and_above, normal
@@ -23,15 +23,20 @@ _SWEEP = 4  # idle circuits looked at in one look-up at most
 
 
 class Breakers:
-    """The circuits of a program, by the URI of what they guard.
+    """The circuits of a program, by the URI of what they guard. For any number of threads.
 
-    policy: for every URI without one of its own. store: where a fleet agrees, see `failover.breaker.stores`.
-    fallback: for every circuit whose policy has none. listeners: told of every circuit's events.
-    max_idle: seconds, or None; a closed circuit that was not asked for in so long is dropped, so that memory is
-    bounded. Tripped ones never are, and one that is still used elsewhere comes back as the same object.
+    `iter(breakers)` gives the circuits there are, `len(breakers)` their number. URIs are compared by
+    `failover.breaker.uris.normal`: host case, default ports, users, passwords, queries and a last slash make no
+    difference, and none of them reaches a circuit's name.
 
-    Any number of threads. URIs are compared by `failover.breaker.uris.normal`: host case, default ports, users,
-    passwords, queries and a last slash make no difference, and none of them reaches a circuit's name.
+    Args:
+        policy: For every URI without one of its own.
+        store: Where a fleet agrees, see `failover.breaker.stores`.
+        fallback: For every circuit whose policy has none.
+        listeners: Told of every circuit's events.
+        clock: Seconds that only grow.
+        max_idle: Seconds, or None. A closed circuit that was not asked for in so long is dropped, so that memory is
+            bounded. Tripped ones never are, and one that is still used elsewhere comes back as the same object.
     """
 
     def __init__(
@@ -53,14 +58,22 @@ class Breakers:
         self._listeners = tuple(listeners)
         self._max_idle = max_idle
         self._clock = clock
-        self._lock = threading.RLock()
+        self._lock = ForkSafeLock()
         self._policies: dict[str, Policy] = {}
+        self._isolated: dict[str, bool] = {}  # by order; the nearest to a URI holds
         self._circuits: OrderedDict[str, CircuitBreaker] = OrderedDict()
         self._asked: dict[str, float] = {}
         self._dropped: WeakValueDictionary[str, CircuitBreaker] = WeakValueDictionary()
 
     def __len__(self) -> int:
         return len(self._circuits)
+
+    def __iter__(self) -> Iterator[CircuitBreaker]:
+        with self._lock:
+            return iter(list(self._circuits.values()))
+
+    def __reduce__(self) -> Any:
+        raise TypeError("circuits can be neither copied nor pickled: make Breakers in the other process")
 
     def policy(self, uri: str, policy: Policy) -> None:
         """From now on circuits made for `uri` and all below it have `policy`, unless a longer prefix has another.
@@ -99,6 +112,37 @@ class Breakers:
         for circuit in circuits:
             circuit.leave_store()
 
+    def trip(self, uri: str) -> None:
+        """Trip the circuits for `uri` and all below it, of those that exist. `ValueError` for a URI that is none."""
+        for circuit in self._below(normal(uri)):
+            circuit.trip()
+
+    def isolate(self, uri: str) -> None:
+        """Isolate the circuits for `uri` and all below it, also those that are made later, until `reset`.
+
+        `ValueError` for a URI that is none.
+        """
+        self._order(normal(uri), isolated=True)
+        for circuit in self._below(normal(uri)):
+            circuit.isolate()
+
+    def reset(self, uri: str) -> None:
+        """Reset the circuits for `uri` and all below it. `ValueError` for a URI that is none."""
+        self._order(normal(uri), isolated=False)
+        for circuit in self._below(normal(uri)):
+            circuit.reset()
+
+    def _order(self, name: str, *, isolated: bool) -> None:
+        with self._lock:
+            kept = {each: order for each, order in self._isolated.items() if name not in itself_and_above(each)}
+            above = next((kept[each] for each in itself_and_above(name) if each in kept), False)
+            self._isolated = kept if above == isolated else {**kept, name: isolated}
+
+    def _below(self, name: str) -> list[CircuitBreaker]:
+        with self._lock:
+            known = {**self._dropped, **self._circuits}
+        return [circuit for each, circuit in known.items() if name in itself_and_above(each)]
+
     def snapshot(self) -> dict[str, dict[str, Any]]:
         """Each circuit's snapshot by its name: JSON as it stands."""
         with self._lock:
@@ -109,9 +153,12 @@ class Breakers:
         found = (self._policies[each] for each in itself_and_above(name) if each in self._policies)
         policy = next(found, self._default)
         fallback = None if policy.fallback is not None else self._fallback
-        return CircuitBreaker(
+        circuit = CircuitBreaker(
             name, policy, clock=self._clock, listeners=self._listeners, fallback=fallback, store=self._store
         )
+        if next((self._isolated[each] for each in itself_and_above(name) if each in self._isolated), False):
+            circuit.isolate()
+        return circuit
 
     def _drop_idle(self, max_idle: float) -> None:
         """Look at the few that were not asked for the longest."""

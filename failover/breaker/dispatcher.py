@@ -105,6 +105,9 @@ class EventDispatcher:
         self._append((what, error))
 
     def _append(self, event: _Queued) -> None:
+        me = threading.get_ident()
+        if self._generation != forks.generation:
+            self._forget_the_parent(me)
         if len(self._queue) >= MOST_EVENTS:
             self.dropped += 1
             # A listener that misses a call has a count too low; one that misses a transition has the wrong state.
@@ -112,7 +115,7 @@ class EventDispatcher:
             if at is None or not isinstance(event, Transition):
                 return
             del self._queue[at]
-        self._queue.append((threading.get_ident(), event))
+        self._queue.append((me, event))
 
     def dispatch(self, lock: ForkSafeLock) -> None:
         """Deliver what this thread has queued. `lock` is the circuit's; it is not held while anybody is told."""

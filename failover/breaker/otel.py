@@ -7,13 +7,13 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final
 
 from failover.breaker.events import BreakerEvent, CallEnded, CallRefused, Transition
+from failover.breaker.forks import ForkSafeLock
 from failover.breaker.machine import State
 
 try:
@@ -63,7 +63,7 @@ class Metrics:
 
     def __init__(self, meter: Meter | None = None, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._lock = threading.RLock()  # an event may come while the garbage collector interrupts another
+        self._lock = ForkSafeLock()  # re-entrant: an event may come while the garbage collector interrupts another
         self._known: dict[str, _Known] = {}
         meter = get_meter("failover.breaker") if meter is None else meter
         self._calls = meter.create_counter(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import gc
 import json
 import threading
@@ -14,16 +15,9 @@ from hypothesis import strategies as st
 
 from failover.breaker import Breakers, CircuitBreaker, CircuitOpen, ConsecutiveFailures, Policy, State
 from failover.breaker.uris import itself_and_above, normal
+from tests.breaker.clock import Clock
 
 FRAGILE = Policy(trip=ConsecutiveFailures(1))
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.mark.parametrize(
@@ -211,3 +205,61 @@ def test_the_snapshot_is_json() -> None:
 def test_nonsense_names_the_field(kwargs: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=rf"^{next(iter(kwargs))} must "):
         Breakers(**kwargs)
+
+
+# --- orders for all below a URI ---------------------------------------------------------------------------------------
+
+
+def test_its_circuits_can_be_iterated_while_others_are_made() -> None:
+    breakers = Breakers()
+    for name in ("a", "b", "c"):
+        breakers.on(name)
+    seen = []
+    for circuit in breakers:
+        seen.append(circuit.name)
+        breakers.on(f"{circuit.name}/more")
+    assert seen == ["a", "b", "c"]
+    assert len(breakers) == 6
+
+
+@pytest.mark.parametrize("order", ["trip", "isolate"])
+def test_an_order_holds_for_a_uri_and_all_below_it_and_for_no_other(order: str) -> None:
+    breakers = Breakers()
+    below = [breakers.on(uri) for uri in ("https://db", "https://db/orders", "https://db/orders/7")]
+    beside = [breakers.on(uri) for uri in ("https://db2", "https://db.example/orders", "http://db")]
+    getattr(breakers, order)("HTTPS://user:secret@DB:443/?query")
+    assert [circuit.state for circuit in below] == [State.OPEN] * 3
+    assert [circuit.state for circuit in beside] == [State.CLOSED] * 3
+    breakers.reset("https://db/orders")
+    assert [circuit.state for circuit in below] == [State.OPEN, State.CLOSED, State.CLOSED]
+    with pytest.raises(ValueError, match="uri"):
+        getattr(breakers, order)("https://")
+
+
+def test_an_isolation_holds_for_circuits_that_are_made_later() -> None:
+    breakers = Breakers()
+    breakers.isolate("https://db")
+    assert breakers.on("https://db/new").snapshot()["isolated"]
+    assert breakers.on("https://other").state is State.CLOSED
+    breakers.reset("https://db/part")
+    assert breakers.on("https://db/part/x").state is State.CLOSED
+    assert breakers.on("https://db/else").snapshot()["isolated"]
+    breakers.reset("https://db")
+    assert {circuit.state for circuit in breakers} == {State.CLOSED}
+    assert breakers.on("https://db/newest").state is State.CLOSED
+
+
+def test_an_order_reaches_a_circuit_that_was_dropped_and_is_still_used() -> None:
+    clock = Clock()
+    breakers = Breakers(max_idle=10.0, clock=clock)
+    kept = breakers.on("https://db/a")
+    clock.now += 20
+    breakers.on("https://other")
+    assert len(breakers) == 1
+    breakers.isolate("https://db")
+    assert kept.state is State.OPEN
+
+
+def test_breakers_say_that_they_cannot_be_copied() -> None:
+    with pytest.raises(TypeError, match="neither copied nor pickled"):
+        copy.copy(Breakers())

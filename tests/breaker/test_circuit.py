@@ -42,18 +42,7 @@ from failover.breaker import (
     failures,
 )
 from failover.breaker.stores import open_store
-
-PATIENCE = 30.0  # seconds after which a test that hangs says so; none waits that long when all is well
-
-
-class Clock:
-    """Time that moves when told to."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
+from tests.breaker.clock import PATIENCE, Clock
 
 
 @pytest.fixture

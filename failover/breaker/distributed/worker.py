@@ -82,7 +82,9 @@ class StoreWorker:
         with self._wake:
             left = [each for each in self._members_of(member.name) if each is not member]
             self._members[member.name] = tuple(weakref.ref(each) for each in left)
-            last = not any(members for _, members in self._all_members())
+            while self._members and not self._members_of(name := next(iter(self._members))):
+                del self._members[name], self._known[name]
+            last = not self._members
         if last:
             self.stop()
             store = self._store()
