@@ -56,6 +56,22 @@ def test_own_classifier() -> None:
     assert judge(ConnectionError()) is FAILURE
 
 
+def test_sharing() -> None:
+    url = "memory://docs"
+    here, there = (run("One circuit in many processes", url=url)["breakers"] for _ in "ab")
+    here.on("https://orders.example/").isolate()
+    assert there.on("https://orders.example/").state is State.OPEN
+
+
+def test_the_stores_in_the_docs_are_those_that_open() -> None:
+    from failover.breaker.stores.redis_url import SCHEMES
+
+    section = TEXT.partition("## One circuit in many processes\n")[2].partition("\n## ")[0]
+    named = set(re.findall(r"`([a-z+]+)://", section))
+    assert named <= {*SCHEMES, "memory", "blob", "table"}
+    assert named >= {"redis", "redis+cluster", "redis+sentinel", "valkey", "memory", "blob", "table", "unix"}
+
+
 @pytest.mark.parametrize(("down", "price", "stock"), [(False, 5, 7), (True, {"price": "ask us"}, 0)])
 def test_fallbacks(down: bool, price: object, stock: int) -> None:
     def answer(value: object) -> object:

@@ -19,7 +19,7 @@ from failover.breaker.machine import State
 try:
     from opentelemetry.metrics import CallbackOptions, Meter, Observation, get_meter
 except ImportError:
-    raise ImportError("failover.breaker.otel needs OpenTelemetry: pip install 'ra-grs-failover[otel]'") from None
+    raise ImportError("failover.breaker.otel needs OpenTelemetry: pip install 'opentelemetry-api>=1.20'") from None
 
 STATES: Final = {State.CLOSED: 0, State.HALF_OPEN: 1, State.OPEN: 2}
 """What `circuit_breaker.state` shows: the higher, the worse."""

@@ -132,4 +132,4 @@ def test_threads_lose_no_call(program: Program) -> None:
 def test_without_the_package_the_message_says_what_to_install() -> None:
     code = "import sys; sys.modules['opentelemetry.metrics'] = None; import failover.breaker.otel"
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert ran.stderr.rstrip().endswith("OpenTelemetry: pip install 'ra-grs-failover[otel]'")
+    assert ran.stderr.rstrip().endswith("OpenTelemetry: pip install 'opentelemetry-api>=1.20'")

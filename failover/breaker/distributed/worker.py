@@ -83,7 +83,8 @@ class StoreWorker:
             left = [each for each in self._members_of(member.name) if each is not member]
             self._members[member.name] = tuple(weakref.ref(each) for each in left)
             while self._members and not self._members_of(name := next(iter(self._members))):
-                del self._members[name], self._known[name]
+                del self._members[name]
+                self._known.pop(name, None)
             last = not self._members
         if last:
             self.stop()
@@ -265,12 +266,20 @@ class StoreWorker:
 
     def stop(self) -> None:
         """Publish what is not published yet and end the thread. Waits `_EXIT_SECONDS` for it, no longer."""
+        self.begin_to_stop()
+        self.wait_for_the_end(_EXIT_SECONDS)
+
+    def begin_to_stop(self) -> None:
+        """The first half of `stop`."""
         with self._wake:
             self._stopping = True
             self._wake.notify_all()
-            thread = self._thread
+
+    def wait_for_the_end(self, seconds: float) -> None:
+        """The second half of `stop`."""
+        thread = self._thread
         if thread is not None and thread is not threading.current_thread():
-            thread.join(_EXIT_SECONDS)
+            thread.join(seconds)
 
     def after_fork(self) -> None:
         """In a forked child: no thread, no connection and no held lock of the parent's is of use here."""
@@ -305,8 +314,11 @@ def worker_of(store: Store) -> StoreWorker:
 
 
 def _stop_all() -> None:
-    for worker in list(_workers.values()):
-        worker.stop()
+    workers, until = list(_workers.values()), time.monotonic() + _EXIT_SECONDS
+    for worker in workers:
+        worker.begin_to_stop()
+    for worker in workers:
+        worker.wait_for_the_end(max(0.0, until - time.monotonic()))
 
 
 def _after_fork() -> None:

@@ -262,7 +262,7 @@ class RedisStore:
         said = describe(error)
         for secret in self._where.secrets:
             said = said.replace(secret, "***")
-        if isinstance(error, MovedError):
+        if isinstance(error, MovedError) or str(error).startswith("MOVED"):  # the latter up to redis-py 5
             said = f"it is a node of a cluster: write redis+cluster:// ({said})"
         kind = _RefusedError if isinstance(error, redis.ResponseError) else StoreError
         return kind(f"{self.url}: {said}")
