@@ -76,7 +76,9 @@ _On: TypeAlias = Callable[[R], S]
 _AsyncOn: TypeAlias = "Callable[[R], Awaitable[S] | S]"
 
 _RESULT: Final = {SUCCESS: Event.SUCCESS, FAILURE: Event.FAILURE, NEUTRAL: Event.NEUTRAL}
-_CLOSED, _OPEN = State.CLOSED, State.OPEN
+# Looking up a member of an Enum takes time.
+_IS_OPEN, _ISOLATED = Refusal.OPEN, Refusal.ISOLATED
+_CLOSED, _OPEN, _CALL = State.CLOSED, State.OPEN, Event.CALL
 # Results that the default classifier finds nothing in: asking it would be a third of what a call through us costs.
 _PLAIN: Final = frozenset((type(None), bool, int, float, str, bytes, tuple, list, dict, set))
 _NO_ERA: Final = Ticket(-1)  # of a call that a dry run admits: whatever it brings is stale
@@ -391,7 +393,8 @@ class CircuitBreaker:
         """
         steady = self._steady
         if steady is None:
-            return self._run(fn, args, kwargs)  # type: ignore[no-any-return]
+            permit = self._permit(_CALL) if self._fallback is None else None
+            return self._run(permit, fn, args, kwargs)  # type: ignore[no-any-return]
         try:
             result = fn(*args, **kwargs)
         except BaseException as error:
@@ -411,7 +414,8 @@ class CircuitBreaker:
         """
         steady = self._steady
         if steady is None:
-            return await self._arun(fn, args, kwargs)  # type: ignore[no-any-return]
+            permit = self._permit(_CALL) if self._fallback is None else None
+            return await self._arun(permit, fn, args, kwargs)  # type: ignore[no-any-return]
         work: Any = steady
         try:
             work = fn(*args, **kwargs)
@@ -467,7 +471,7 @@ class CircuitBreaker:
         Raises:
             TypeError: As `call`.
         """
-        return self._run(fn, (), {}, None, on_success, on_failure, on_open)
+        return self._run(None, fn, (), {}, None, on_success, on_failure, on_open)
 
     @overload
     async def aexecute(self, fn: _AsyncWork[R]) -> R: ...
@@ -507,7 +511,7 @@ class CircuitBreaker:
         on_open: Callable[[CircuitOpen], Any] | None = None,
     ) -> Any:
         """As `execute`, for what must be awaited; so may be what the callbacks return."""
-        return await self._arun(fn, (), {}, None, on_success, on_failure, on_open)
+        return await self._arun(None, fn, (), {}, None, on_success, on_failure, on_open)
 
     def __call__(self, fn: F) -> F:
         """Decorate a function, coroutine function, generator or async generator, or a class or static method of these.
@@ -563,13 +567,7 @@ class CircuitBreaker:
         Raises:
             CircuitOpen: There is no permit now.
         """
-        answer = self._permit(Event.LAST_RESORT if last_resort else Event.CALL)
-        if isinstance(answer, CircuitOpen):
-            try:
-                raise answer
-            finally:
-                del answer  # or error, traceback and frame would hold each other
-        return answer
+        return self._permit(Event.LAST_RESORT if last_resort else _CALL)
 
     def admit_at_once(self) -> Permit | None:
         """A permit where nothing has to be decided, since the circuit is closed and admits all calls; else None.
@@ -659,6 +657,7 @@ class CircuitBreaker:
 
     def _run(
         self,
+        permit: Permit | None,
         fn: Callable[..., Any],
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
@@ -667,19 +666,16 @@ class CircuitBreaker:
         on_failure: Callable[[BaseException], Any] | None = None,
         on_open: Callable[[CircuitOpen], Any] | None = None,
     ) -> Any:
-        """All that a call may be. `fallback`: of `guard`."""
-        permit = self._permit(Event.CALL)
-        if isinstance(permit, CircuitOpen):
+        """All that a call may be. `permit`: None where it is still to be asked for. `fallback`: of `guard`."""
+        if permit is None:
             try:
-                raise permit
+                permit = self._permit(_CALL)
             except CircuitOpen as refusal:
                 if on_open is not None:
                     return on_open(refusal)
                 if fallback is None and self._fallback is None:
                     raise
                 return self._answer(fallback, refusal, args, kwargs)
-            finally:
-                del permit  # or error, traceback and frame would hold each other
         permit.__enter__()
         try:
             result = fn(*args, **kwargs)
@@ -694,12 +690,13 @@ class CircuitBreaker:
             return self._answer(fallback, error, args, kwargs)
         permit._leave()
         if type(result) in UNSTARTED:
-            _check_started(permit, fn, result)
+            _check(permit, check_started, fn, result, _INSTEAD)
         permit.judge(result)
         return result if on_success is None else on_success(result)
 
     async def _arun(
         self,
+        permit: Permit | None,
         fn: Callable[..., Any],
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
@@ -709,20 +706,17 @@ class CircuitBreaker:
         on_open: Callable[[CircuitOpen], Any] | None = None,
     ) -> Any:
         """As `_run`."""
-        if self._limit is not None:
-            check_time_limits()
-        permit = self._permit(Event.CALL)
-        if isinstance(permit, CircuitOpen):
+        if permit is None:
             try:
-                raise permit
+                permit = self._permit(_CALL)
             except CircuitOpen as refusal:
                 if on_open is not None:
                     return await awaited(on_open(refusal))
                 if fallback is None and self._fallback is None:
                     raise
                 return await awaited(self._answer(fallback, refusal, args, kwargs))
-            finally:
-                del permit  # as above
+        if self._limit is not None:
+            _check(permit, check_time_limits)
         permit.__enter__()
         work: Any = permit
         try:
@@ -731,7 +725,7 @@ class CircuitBreaker:
         except BaseException as error:
             permit._leave()
             if work is not permit and isinstance(error, TypeError):
-                _check_awaitable(permit, fn, work)
+                _check(permit, check_awaitable, fn, work)
             if permit.judge(error) is not FAILURE:
                 raise
             if on_failure is not None:
@@ -794,20 +788,21 @@ class CircuitBreaker:
 
     # --- to decide --------------------------------------------------------------------------------------------
 
-    def _permit(self, event: Event) -> Permit | CircuitOpen:
-        """The admission of a call, as part of the call around it where there is one; or the refusal."""
+    def _permit(self, event: Event) -> Permit:
+        """The admission of a call, as part of the call around it where there is one. Raises `CircuitOpen`."""
         innermost = _innermost.get()
         if innermost is not None and _is_inside(self, innermost):
             return Permit(self, None, self._record, None, nested=True)
         record = self._record
         if record.state is _CLOSED and record.ramp_until is None:
             return Permit(self, None, record, self._start())
-        if record.state is _OPEN and event is Event.CALL and self._refuses_by_time and not self._events.is_heard():
-            # A refusal changes nothing and nobody would hear of it: no lock.
+        if record.state is _OPEN and event is _CALL and self._refuses_by_time:
             left = record.retry_at - self._clock()
-            if left > 0:
-                why = Refusal.ISOLATED if record.isolated else Refusal.OPEN
-                return CircuitOpen(self._name, left if left < math.inf else None, self._last_error, why)
+            if left > 0 and not self._events.is_heard():
+                # A refusal changes nothing and nobody would hear of it: no lock.
+                wait, why = (None, _ISOLATED) if record.isolated else (left, _IS_OPEN)
+                # Without its __init__, which does nothing but give defaults.
+                raise CircuitOpen.__new__(CircuitOpen, self._name, wait, self._last_error, why)
         outcome, wait, undecided = self._decide_call(event)
         shared = self._shared  # which `leave_store` may end meanwhile
         if outcome.claim and shared is not None:
@@ -819,7 +814,7 @@ class CircuitBreaker:
             return Permit(self, outcome.ticket, outcome.record, self._start())
         if self._policy.dry_run:
             return Permit(self, _NO_ERA, outcome.record, self._start())
-        return CircuitOpen(self._name, wait, self._last_error, _refusal_of(outcome.record))
+        raise CircuitOpen(self._name, wait, self._last_error, _refusal_of(outcome.record))
 
     def _decide_call(self, event: Event, *, last: bool = False) -> tuple[Outcome, float | None, bool]:
         """The outcome, the seconds left until a probe is due, and whether to ask again after a claim."""
@@ -1019,17 +1014,10 @@ class _Replica:
 _INSTEAD: Final = "for what must be awaited there are acall and aexecute, or decorate the coroutine function"
 
 
-def _check_started(permit: Permit, fn: Callable[..., Any], result: object) -> None:
+def _check(permit: Permit, check: Callable[..., None], *args: Any) -> None:
+    """What is wrong with a call before it has begun is the caller's, and counts neither way."""
     try:
-        check_started(fn, result, _INSTEAD)
-    except TypeError:
-        permit.released()
-        raise
-
-
-def _check_awaitable(permit: Permit, fn: Callable[..., Any], work: object) -> None:
-    try:
-        check_awaitable(fn, work)
+        check(*args)
     except TypeError:
         permit.released()
         raise
@@ -1058,7 +1046,9 @@ def _function(
     def guarded(*args: Any, **kwargs: Any) -> Any:
         steady = breaker._steady
         if steady is None:
-            return breaker._run(fn, args, kwargs, fallback)
+            # A refusal is not worth a second function call.
+            permit = None if has_fallback else breaker._permit(_CALL)
+            return breaker._run(permit, fn, args, kwargs, fallback)
         try:
             result = fn(*args, **kwargs)
         except BaseException as error:
@@ -1081,7 +1071,8 @@ def _coroutine_function(
     async def guarded(*args: Any, **kwargs: Any) -> Any:
         steady = breaker._steady
         if steady is None:
-            return await breaker._arun(fn, args, kwargs, fallback)
+            permit = None if has_fallback else breaker._permit(_CALL)
+            return await breaker._arun(permit, fn, args, kwargs, fallback)
         try:
             result = await fn(*args, **kwargs)
         except BaseException as error:

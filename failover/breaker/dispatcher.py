@@ -19,6 +19,8 @@ logger = logging.getLogger("failover.breaker")
 # Without it Python prints a library's warnings on stderr when the program has set up no logging.
 logger.addHandler(logging.NullHandler())
 
+_Null: Final = logging.NullHandler
+
 MOST_EVENTS: Final = 1000
 """Events of one circuit that wait at most; what comes then is dropped, calls before transitions."""
 
@@ -93,8 +95,16 @@ class EventDispatcher:
         return not self._queue and self._holder is None
 
     def is_heard(self) -> bool:
-        """Whether a refused call would be told to anybody."""
-        return bool(self._listeners) or _is_logged()
+        """Whether a refused call would be told to anybody: a record that nobody reads is half of what it costs."""
+        if self._listeners:
+            return True
+        at: logging.Logger | None = logger
+        while at is not None:
+            for handler in at.handlers:
+                if type(handler) is not _Null:
+                    return logger.isEnabledFor(logging.ERROR)
+            at = at.parent if at.propagate else None
+        return False
 
     def queue(self, event: BreakerEvent) -> None:
         """Under the circuit's lock: something to tell."""
@@ -183,7 +193,8 @@ class EventDispatcher:
             else:
                 self.log_defect(what, error)
             return
-        self._log(event)
+        if self.is_heard():
+            self._log(event)
         for listener in self._listeners:
             self._tell_one(listener, event)
 
@@ -207,8 +218,6 @@ class EventDispatcher:
         logger.error("%s: %s\n%s", what % self._name, describe(error), where)
 
     def _log(self, event: BreakerEvent) -> None:
-        if not _is_logged():
-            return
         if isinstance(event, Transition):
             level = logging.ERROR if event.new is State.OPEN else logging.INFO
             logger.log(level, "circuit %s: %s -> %s: %s", self._name, event.old.value, event.new.value, event.reason)
@@ -218,16 +227,3 @@ class EventDispatcher:
         elif isinstance(event, CallRefused):
             text = "circuit %s: call refused: failure_count=%d threshold=%d"
             logger.warning(text, self._name, event.failures, event.threshold)
-
-
-def _is_logged() -> bool:
-    """Whether anybody handles the log: a record that nobody reads is half of what a refused call costs."""
-    if not logger.isEnabledFor(logging.ERROR):
-        return False
-    at: logging.Logger | None = logger
-    while at is not None:
-        for handler in at.handlers:
-            if type(handler) is not logging.NullHandler:
-                return True
-        at = at.parent if at.propagate else None
-    return False

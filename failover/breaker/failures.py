@@ -214,6 +214,50 @@ def _of_grpc(error: Any) -> Verdict:
     return NEUTRAL if name == "CANCELLED" else FAILURE if name in _GRPC_FAILURES else SUCCESS
 
 
+def _of_botocore(error: Any) -> Verdict | None:
+    # The answer is a dict: the status in its metadata, the service's own word in Error.Code ("404" for a HEAD).
+    answer = _peek(error, "response")
+    if not isinstance(answer, dict):
+        return None
+    status = answer.get("ResponseMetadata", {}).get("HTTPStatusCode")
+    code = str(answer.get("Error", {}).get("Code", ""))
+    if status is None and code.isdigit():
+        status = int(code)
+    # Throttling is a 400 in the older protocols.
+    if status in FAILURE_STATUSES or code in _AWS_THROTTLING:
+        return FAILURE
+    return None if status is None else SUCCESS
+
+
+_AWS_THROTTLING = {
+    *("BandwidthLimitExceeded", "EC2ThrottledException", "LimitExceededException", "PriorRequestNotComplete"),
+    *("ProvisionedThroughputExceededException", "RequestLimitExceeded", "RequestThrottled", "SlowDown"),
+    *("RequestThrottledException", "ThrottledException", "Throttling", "ThrottlingException"),
+    *("TooManyRequestsException", "TransactionInProgressException"),
+}
+"""botocore's own list of codes that it retries as throttling (`botocore.retries.standard`)."""
+
+
+def _of_google(error: Any) -> Verdict | None:
+    # `code` is an `http.HTTPStatus`, of gRPC's errors too; None where nothing answered.
+    status = _peek(error, "code")
+    if not isinstance(status, int):
+        return None
+    # Cancelled has 499, and is the caller's.
+    return NEUTRAL if status == 499 else FAILURE if status in FAILURE_STATUSES else SUCCESS
+
+
+# A server that is shutting down, stepping down, not the primary, out of disk, memory or time: MongoDB's retryable
+# errors and its exceeded limits. All other codes are answers.
+_MONGO_FAILURES = {6, 7, 24, 50, 63, 89, 91, 112, 133, 134, 150, 189, 202, 262, 292, 314, 317, 354, 384}
+_MONGO_FAILURES |= {9001, 10058, 10107, 11600, 11602, 13388, 13435, 13436, 14031}
+
+
+def _of_pymongo(error: Any) -> Verdict | None:
+    code = _peek(error, "code")
+    return FAILURE if code is None or code in _MONGO_FAILURES else SUCCESS
+
+
 # SQLite's primary result codes. A lock is the whole database's, so while BUSY nobody's writes get done: unlike the
 # lock of a row, which only its rivals wait for.
 _SQLITE: Mapping[int, Verdict] = {
@@ -305,6 +349,10 @@ _BY_PACKAGE: Mapping[str, Mapping[Verdict | _Rule, str]] = {
         "ResourceNotModifiedError TooManyRedirectsError",
         FAILURE: "IncompleteReadError",
     },
+    "botocore": {
+        NEUTRAL: "NoCredentialsError NoRegionError ParamValidationError PartialCredentialsError UnknownServiceError",
+        _of_botocore: "ClientError",
+    },
     "builtins": {
         _of_members: "BaseExceptionGroup",
         _of_file: "FileExistsError FileNotFoundError IsADirectoryError NotADirectoryError PermissionError",
@@ -312,12 +360,15 @@ _BY_PACKAGE: Mapping[str, Mapping[Verdict | _Rule, str]] = {
     "exceptiongroup": {_of_members: "BaseExceptionGroup"},  # of Python 3.10
     # Another circuit, inside the call, is open: what is behind this call is not available either.
     "failover": {FAILURE: "CircuitOpen"},
+    "google": {_of_google: "GoogleAPICallError"},
     "grpc": {_of_grpc: "RpcError", NEUTRAL: "FutureCancelledError"},
     "http": {NEUTRAL: "InvalidURL CannotSendRequest"},
     "httpx": {
         NEUTRAL: "CookieConflict InvalidURL LocalProtocolError PoolTimeout StreamError UnsupportedProtocol",
         SUCCESS: "DecodingError TooManyRedirects",
     },
+    # What the server said of the command; it is down or not by the codes of `_MONGO_FAILURES` and by other classes.
+    "pymongo": {_of_pymongo: "OperationFailure", NEUTRAL: "ConfigurationError InvalidName InvalidOperation"},
     "redis": {
         NEUTRAL: "CrossSlotTransactionError DataError InvalidPipelineStack MaxConnectionsError PubSubError",
         SUCCESS: "AuthenticationError AuthorizationError LockError ResponseError WatchError",

@@ -43,6 +43,7 @@ from failover.breaker.failures import FAILURE_STATUSES, classifier, classify
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = {"aiohttp", "azure", "grpc", "httpx", "psycopg", "psycopg2", "pymysql", "redis", "requests"}
+PACKAGES |= {"botocore", "google.api_core", "pymongo"}
 PACKAGES |= {"asyncio", "sqlalchemy", "sqlite3", "ssl", "urllib3", "urllib.request"}
 
 load = importlib.import_module
@@ -794,11 +795,81 @@ def test_the_open_circuit_of_another_remote_is_a_failure() -> None:
     assert classify(outcome) is FAILURE
 
 
+# --- clouds and MongoDB: what their clients make of an answer, without a server ---------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "verdict"),
+    [
+        ("NoSuchKey", 404, SUCCESS),
+        ("404", 404, SUCCESS),  # of a HEAD, whose answer has no body
+        ("PreconditionFailed", 412, SUCCESS),
+        ("ConditionalCheckFailedException", 400, SUCCESS),
+        ("AccessDenied", 403, SUCCESS),
+        ("SlowDown", 503, FAILURE),
+        ("InternalError", 500, FAILURE),
+        ("Throttling", 400, FAILURE),
+        ("ProvisionedThroughputExceededException", 400, FAILURE),
+        ("412", None, SUCCESS),
+        ("500", None, FAILURE),
+        ("", None, FAILURE),
+    ],
+)
+def test_botocore_is_judged_by_the_status_in_its_answer(code: str, status: int | None, verdict: Verdict) -> None:
+    answer = {"Error": {"Code": code}, "ResponseMetadata": {} if status is None else {"HTTPStatusCode": status}}
+    assert classify(load("botocore.exceptions").ClientError(answer, "GetObject")) is verdict
+
+
+@pytest.mark.parametrize(
+    ("name", "verdict"),
+    [
+        ("NotFound", SUCCESS),
+        ("AlreadyExists", SUCCESS),
+        ("Conflict", SUCCESS),
+        ("PreconditionFailed", SUCCESS),
+        ("PermissionDenied", SUCCESS),
+        ("Aborted", SUCCESS),
+        ("Cancelled", NEUTRAL),
+        ("TooManyRequests", FAILURE),
+        ("ServiceUnavailable", FAILURE),
+        ("DeadlineExceeded", FAILURE),
+        ("Unknown", FAILURE),
+        ("GoogleAPICallError", FAILURE),
+    ],
+)
+def test_google_is_judged_by_the_status_of_its_class(name: str, verdict: Verdict) -> None:
+    assert classify(getattr(load("google.api_core.exceptions"), name)("it says")) is verdict
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "verdict"),
+    [
+        ("DuplicateKeyError", 11000, SUCCESS),
+        ("OperationFailure", 13, SUCCESS),  # not allowed
+        ("WriteError", 121, SUCCESS),  # a document that does not fit its schema
+        ("CursorNotFound", 43, SUCCESS),
+        ("OperationFailure", 10107, FAILURE),  # not the primary any more
+        ("OperationFailure", 91, FAILURE),  # shutting down
+        ("ExecutionTimeout", 50, FAILURE),
+        ("AutoReconnect", None, FAILURE),
+        ("NotPrimaryError", None, FAILURE),
+        ("NetworkTimeout", None, FAILURE),
+        ("ServerSelectionTimeoutError", None, FAILURE),
+        ("InvalidURI", None, NEUTRAL),
+    ],
+)
+def test_mongodb_is_judged_by_its_code(name: str, code: int | None, verdict: Verdict) -> None:
+    make = getattr(load("pymongo.errors"), name)
+    assert classify(make("it says") if code is None else make("it says", code)) is verdict
+
+
 MODULES = {
     "aiohttp": "aiohttp.client_exceptions",
     "azure": "azure.core.exceptions",
+    "botocore": "botocore.exceptions",
     "failover": "failover.breaker",
     "http": "http.client",
+    "pymongo": "pymongo.errors",
     "redis": "redis.exceptions",
     "requests": "requests.exceptions",
     "urllib3": "urllib3.exceptions",
