@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import driving, shape
+from benchmarks import driving, shape, stores
 from benchmarks.correctness import cell
 from benchmarks.rivals import Ours
 from benchmarks.rows import ROWS, judge
@@ -150,3 +150,12 @@ def test_our_own_file_is_never_taken_for_the_package_of_its_name(
     with pytest.raises(RuntimeError, match="no file of the package"):
         shape.load(Namesake())
     monkeypatch.delitem(sys.modules, "circuitbreaker", raising=False)
+
+
+@pytest.mark.redis
+def test_idle_circuits_are_measured_over_a_real_store(capsys: pytest.CaptureFixture[str]) -> None:
+    stores.main(["--seconds", "2", "--circuits", "3", "--stores", "memory", "redis"])
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()[4:]]
+    assert [row[:3] for row in rows] == [["memory", "3", "none"], ["redis", "3", "none"], ["redis", "3", "all"]]
+    assert rows[0][3] == "0"
+    assert all(0 < int(row[3]) <= 120 for row in rows[1:])
