@@ -221,7 +221,7 @@ def test_failsafe_the_remaining_delay_is_told(clock: Clock) -> None:
 
 
 # --- pybreaker and aiobreaker (Python) --------------------------------------------------------------------------------
-# Not expressed: setting the state through `breaker.state = ...`, and another fail_max for a live circuit (make another).
+# Not expressed: setting the state by `breaker.state = ...`, and another fail_max for a live circuit (make another one).
 
 
 def test_pybreaker_the_call_that_trips_it_raises_its_own_error() -> None:
