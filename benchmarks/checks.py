@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import gc
 import logging
 import math
 import time
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -199,6 +202,70 @@ def hung_probe(bench: Bench) -> None:
     # A day, where a day costs nothing: whatever its lease is.
     passes(0.5 if passes is time.sleep else 86_400.0)
     must(once(driver).ran, "a probe that never came back keeps all others out")
+
+
+def nested(bench: Bench) -> None:
+    """Methods that call each other through one circuit: after an outage they must find their way back."""
+    guard = bench.library.make(SOON, bench.way)
+    down = [True]
+
+    def request() -> str:
+        if down[0]:
+            raise Failure
+        return "answer"
+
+    async def arequest() -> str:
+        return request()
+
+    inner = guard(arequest if bench.way == "async" else request)
+
+    def outer() -> Any:
+        return inner()
+
+    async def aouter() -> Any:
+        return await inner()
+
+    method = guard(aouter if bench.way == "async" else outer)
+    loop = asyncio.new_event_loop()
+
+    def call() -> object:
+        try:
+            return loop.run_until_complete(method()) if bench.way == "async" else method()
+        except Exception as error:  # noqa: BLE001 (a failure, or a refusal of any library's kind)
+            return error
+
+    for _ in range(5):
+        call()
+    down[0] = False
+    ends = []
+    for _ in range(3):
+        time.sleep(SOON.cooldown * 1.5)
+        ends.append(call())
+    must("answer" in ends, "a call inside a probe is refused: after three cooldowns no request has reached the remote")
+
+
+class _Body:
+    """What a failed call was working with."""
+
+
+def frames(bench: Bench) -> None:
+    guard = bench.library.make(Wish(), bench.way)
+    kept: list[weakref.ref[_Body]] = []
+
+    def upload() -> None:
+        body = _Body()
+        kept.append(weakref.ref(body))
+        raise Failure
+
+    async def aupload() -> None:
+        upload()
+
+    guarded = guard(aupload if bench.way == "async" else upload)
+    loop = asyncio.new_event_loop()
+    with contextlib.suppress(Failure):
+        loop.run_until_complete(guarded()) if bench.way == "async" else guarded()
+    gc.collect()
+    must(kept[0]() is None, "the frames of a failed call are kept, and all that it was working with")
 
 
 class _FromListenerError(Exception):

@@ -32,6 +32,8 @@ ROWS: Final = {
     "neutral": Row("a neutral error counts neither way", checks.neutral_closed),
     "neutral-probe": Row("a neutral error does not close a half-open circuit", checks.neutral_probe),
     "hung-probe": Row("a hung probe does not wedge the circuit", checks.hung_probe),
+    "nested": Row("methods that call each other recover", checks.nested),
+    "frames": Row("no frame of a failed call is kept alive", checks.frames),
     "generator-failure": Row("generator: a failure half-way counts", generators.failure, ("sync",)),
     "generator-close": Row("generator: an early close is neutral", generators.close, ("sync",)),
     "generator-return": Row("generator: the return value arrives", generators.return_value, ("sync",)),

@@ -96,9 +96,38 @@ class Locked(Naive):
         return guard
 
 
+class Hoarder(Naive):
+    """Admits one call at a time, refuses others, and keeps the errors."""
+
+    ways: tuple[str, ...] = ("sync",)
+
+    def make(self, wish: Wish, way: str) -> Guard:
+        lock, errors = threading.Lock(), []
+
+        def guard(fn: Callable[..., Any]) -> Callable[..., Any]:
+            @functools.wraps(fn)
+            def guarded(*args: Any) -> Any:
+                if not lock.acquire(blocking=False):
+                    raise Failure("busy")
+                try:
+                    return fn(*args)
+                except Exception as error:
+                    errors.append(error)
+                    raise
+                finally:
+                    lock.release()
+
+            return guarded
+
+        return guard
+
+
 @pytest.fixture(autouse=True)
 def _short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(driving, "LIMIT", 0.5)
+
+
+OF_OTHERS = {"side-by-side", "hung-probe", "nested", "frames"}  # which the naive one does right
 
 
 @pytest.mark.parametrize("row", sorted(set(ROWS) - ALONE))
@@ -111,10 +140,15 @@ def test_ours_gets_a_yes_in_a_process_of_its_own(row: str) -> None:
     assert cell(row, Ours(), limit=30.0) == ("yes", "")
 
 
-@pytest.mark.parametrize("row", sorted(set(ROWS) - ALONE - {"side-by-side", "hung-probe"}))
+@pytest.mark.parametrize("row", sorted(set(ROWS) - ALONE - OF_OTHERS))
 def test_a_wrong_breaker_gets_a_no(row: str) -> None:
     answer, reason = judge(ROWS[row], Naive())
     assert answer == "no", reason
+
+
+@pytest.mark.parametrize("row", ["nested", "frames"])
+def test_a_breaker_that_refuses_its_own_inner_calls_and_keeps_errors_gets_a_no(row: str) -> None:
+    assert judge(ROWS[row], Hoarder())[0] == "no"
 
 
 @pytest.mark.parametrize("row", ["side-by-side", "hung-probe"])

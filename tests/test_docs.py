@@ -87,3 +87,25 @@ def test_fallbacks(down: bool, price: object, stock: int) -> None:
 def test_metrics_of_the_programs_own_provider() -> None:
     breakers = run("Watching it")["breakers"]
     assert breakers.on("https://orders.example/").call(int) == 0
+
+
+def test_a_caller_with_nowhere_else_to_go() -> None:
+    names = run("A caller with nowhere else to go")
+    names["breaker"].trip()
+    assert names["read_anyway"](lambda: "answer") == "answer"
+    assert names["breaker"].state is State.CLOSED
+
+
+def test_a_fallback_that_knows_the_call() -> None:
+    prices = {"pen": 2}
+    names = run("A fallback that knows the call", fetch_price=lambda article: prices.pop(article))
+    assert names["price"]("pen") == 2
+    assert names["price"]("pen") == 2, "it is remembered"
+    assert names["price"]("ink") is None
+
+
+def test_orders_for_many_circuits() -> None:
+    names = run("Orders for many circuits")
+    assert names["states"] == {}
+    assert names["breakers"].on("https://db.example/customers").state is State.OPEN
+    assert names["breakers"].on("https://db.example/orders/7").state is State.CLOSED

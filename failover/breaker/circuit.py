@@ -73,7 +73,6 @@ F = TypeVar("F", bound=Callable[..., Any])
 _Work: TypeAlias = Callable[[], R]
 _AsyncWork: TypeAlias = Callable[[], Awaitable[R]]
 _On: TypeAlias = Callable[[R], S]
-_AsyncOn: TypeAlias = "Callable[[R], Awaitable[S] | S]"
 
 _RESULT: Final = {SUCCESS: Event.SUCCESS, FAILURE: Event.FAILURE, NEUTRAL: Event.NEUTRAL}
 # Looking up a member of an Enum takes time.
@@ -476,32 +475,14 @@ class CircuitBreaker:
     @overload
     async def aexecute(self, fn: _AsyncWork[R]) -> R: ...
     @overload
-    async def aexecute(self, fn: _AsyncWork[R], *, on_open: _AsyncOn[CircuitOpen, O]) -> R | O: ...
-    @overload
-    async def aexecute(self, fn: _AsyncWork[R], *, on_failure: _AsyncOn[BaseException, E]) -> R | E: ...
-    @overload
-    async def aexecute(
-        self, fn: _AsyncWork[R], *, on_failure: _AsyncOn[BaseException, E], on_open: _AsyncOn[CircuitOpen, O]
-    ) -> R | E | O: ...
-    @overload
-    async def aexecute(self, fn: _AsyncWork[R], *, on_success: _AsyncOn[R, S]) -> S: ...
-    @overload
-    async def aexecute(
-        self, fn: _AsyncWork[R], *, on_success: _AsyncOn[R, S], on_open: _AsyncOn[CircuitOpen, O]
-    ) -> S | O: ...
-    @overload
-    async def aexecute(
-        self, fn: _AsyncWork[R], *, on_success: _AsyncOn[R, S], on_failure: _AsyncOn[BaseException, E]
-    ) -> S | E: ...
-    @overload
     async def aexecute(
         self,
         fn: _AsyncWork[R],
         *,
-        on_success: _AsyncOn[R, S],
-        on_failure: _AsyncOn[BaseException, E],
-        on_open: _AsyncOn[CircuitOpen, O],
-    ) -> S | E | O: ...
+        on_success: _On[R, Any] | None = None,
+        on_failure: _On[BaseException, Any] | None = None,
+        on_open: _On[CircuitOpen, Any] | None = None,
+    ) -> Any: ...
     async def aexecute(
         self,
         fn: Callable[[], Awaitable[Any]],
