@@ -134,7 +134,7 @@ def _geo(_: Place, setting: Setting) -> GeoFailover:
 
 def _teaching(_: Place, setting: Setting) -> GeoFailover:
     policy = RunConfig(timeout=setting.attempt).policy()
-    return GeoFailover(policy=policy, primary_attempts=None, attempt_timeout=setting.attempt)
+    return GeoFailover(policy=policy, retry=None, primary_attempts=None, attempt_timeout=setting.attempt)
 
 
 OURS: Final = "GeoFailover"

@@ -10,8 +10,6 @@ import sys
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 
-from benchmarks import checks
-from benchmarks.driving import LOCKS, WALL
 from benchmarks.machine import about, say, table
 from benchmarks.rivals import LIBRARIES
 from benchmarks.rows import ROWS, judge
@@ -37,9 +35,9 @@ def cell(row: str, library: Library, limit: float) -> tuple[str, str]:
 def one_cell(row: str, package: str) -> None:
     """The other side of `cell`: prints the answer and ends at once, whatever a library has left running."""
     warnings.simplefilter("ignore")  # of deprecated calls in the libraries
-    WALL.put_up()
-    if ROWS[row].check is checks.no_lock:
-        LOCKS.put_up()
+    put_up = ROWS[row].put_up
+    if put_up is not None:
+        put_up()
     library = next(each for each in LIBRARIES if each.package == package)
     say(json.dumps(judge(ROWS[row], library)))
     os._exit(0)

@@ -6,7 +6,8 @@ import asyncio
 import datetime as dt
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Final, Protocol
 
 from benchmarks.shape import Guard
@@ -209,6 +210,25 @@ class Locks:
 
     def __init__(self) -> None:
         self.taken: int | None = None
+        self._hook = threading.local()
+
+    @contextmanager
+    def after(self, number: int, do: Callable[[], None]) -> Iterator[None]:
+        """When this thread has taken so many locks from now on and takes one more, `do` is called, once."""
+        self._hook.left, self._hook.do = number, do
+        try:
+            yield
+        finally:
+            self._hook.do = None
+
+    def count(self) -> None:
+        self.taken = (self.taken or 0) + 1
+        do = getattr(self._hook, "do", None)
+        if do is not None:
+            self._hook.left -= 1
+            if self._hook.left < 0:
+                self._hook.do = None  # it may take locks itself
+                do()
 
     def put_up(self) -> None:
         self.taken = 0
@@ -219,8 +239,9 @@ class Locks:
                 self._lock = lock
 
             def acquire(self, *args: Any, **kwargs: Any) -> bool:
-                locks.taken = (locks.taken or 0) + 1
-                return bool(self._lock.acquire(*args, **kwargs))
+                taken = bool(self._lock.acquire(*args, **kwargs))
+                locks.count()
+                return taken
 
             def __enter__(self) -> bool:
                 return self.acquire()

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import time
 from collections.abc import Callable, Generator
 from typing import Any
 
-from benchmarks.checks import Bench, must
+from benchmarks.checks import SOON, Bench, must
 from benchmarks.shape import Failure, Unsupported, Wish
 
 
@@ -33,7 +34,6 @@ class _Steps:
 
 def _generators(bench: Bench, wish: Wish) -> Callable[[object], Any]:
     """Makes generators through one circuit: each yields 1, then raises or returns the outcome given."""
-    guard = bench.library.make(wish, bench.way)
 
     def plain(outcome: object) -> Generator[int, None, object]:
         yield 1
@@ -46,6 +46,29 @@ def _generators(bench: Bench, wish: Wish) -> Callable[[object], Any]:
         if isinstance(outcome, BaseException):
             raise outcome
 
+    return _guarded(bench, wish, plain, asynchronous)
+
+
+def _feeds(bench: Bench, wish: Wish) -> Callable[[object], Any]:
+    """Makes endless feeds through one circuit: each raises the outcome given, or yields 1 for ever."""
+
+    def plain(outcome: object) -> Generator[int, None, None]:
+        if isinstance(outcome, BaseException):
+            raise outcome
+        while True:
+            yield 1
+
+    async def asynchronous(outcome: object) -> Any:
+        for each in plain(outcome):
+            yield each
+
+    return _guarded(bench, wish, plain, asynchronous)
+
+
+def _guarded(
+    bench: Bench, wish: Wish, plain: Callable[..., Any], asynchronous: Callable[..., Any]
+) -> Callable[[object], Any]:
+    guard = bench.library.make(wish, bench.way)
     loop = asyncio.new_event_loop()
     guarded = guard(plain if bench.way == "sync" else asynchronous)
 
@@ -99,3 +122,29 @@ def close(bench: Bench) -> None:
 def return_value(bench: Bench) -> None:
     make = _generators(bench, Wish())
     must(_read(make, "end")[1] == "end", "what the generator returned did not arrive")
+
+
+def feed(bench: Bench) -> None:
+    """An endless feed must find its way back after an outage, and must not be taken for well before it is."""
+    make, cooldown = _feeds(bench, SOON), SOON.cooldown * 1.5
+    for _ in range(2):
+        _read(make, Failure())
+    must(not _begins(make), "feeds that fail before their first item did not count")
+    time.sleep(cooldown)
+    _read(make, Failure())
+    must(not _begins(make), "a probe closed it, though the feed failed before its first item")
+    time.sleep(cooldown)
+    probe = make(None)
+    must(next(probe) == 1, "the feed did not begin")
+    _read(make, Failure())  # one opens a half-open circuit again, and no closed one
+    must(_begins(make), "a probe's feed has brought an item, and the circuit is not closed as long as it goes on")
+
+
+def _begins(make: Callable[[object], Any]) -> bool:
+    """Whether another feed brings an item."""
+    try:
+        return bool(next(make(None)) == 1)
+    except Unsupported:
+        raise
+    except Exception:  # noqa: BLE001 (a refusal of any library's kind)
+        return False

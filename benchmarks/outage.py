@@ -17,7 +17,7 @@ from benchmarks.configurations import CONFIGURATIONS, OURS, Setting, production
 from benchmarks.figures import Cost, Run, Verdict, cost
 from benchmarks.machine import on_this_machine, say, table, versions
 from benchmarks.ring import Timing, measure
-from benchmarks.throughput import SHARE, Throughput, in_tasks, in_threads
+from benchmarks.throughput import SHARE, Throughput, in_tasks, in_threads, large_downloads
 from failover.breaker import Cooldown
 from failover.demo.account import BadSettings
 from failover.storage.geo import PRODUCTION
@@ -103,8 +103,8 @@ def report_throughput(measured: list[Throughput]) -> None:
     rows = [
         [
             each.how,
-            f"{each.bare:,.0f}",
-            f"{each.ours:,.0f}",
+            f"{each.bare:,.3g}",
+            f"{each.ours:,.3g}",
             f"{each.ratio:.3f}",
             "{:.3f} to {:.3f}".format(*each.spread),
         ]
@@ -139,6 +139,9 @@ def _run(options: argparse.Namespace, setting: Setting, timing: Timing) -> tuple
                 measured.append(in_threads(place, threads, options.block, options.pairs))
             _say_aside("reads per second, aio")
             measured.append(in_tasks(place, 16, options.block, options.pairs))
+            for connections in (1, 4):
+                _say_aside(f"downloads of 64 MiB, {connections} at once")
+                measured.append(large_downloads(place, connections, max(2, options.pairs // 20)))
         run = measure(places, setting, timing, threshold, _progress(options.quick))
     return run, measured
 

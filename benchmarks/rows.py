@@ -6,23 +6,25 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from benchmarks import checks, generators
+from benchmarks import checks, generators, programs
 from benchmarks.checks import Bench, Wrong
+from benchmarks.driving import LOCKS, WALL
 from benchmarks.shape import Library, Unsupported
 
 
 @dataclass(frozen=True)
 class Row:
-    """A line of the table. `ways`: where it can apply at all."""
+    """A line of the table. `ways`: where it can apply at all. `put_up`: to be called before a library is imported."""
 
     text: str
     check: Callable[[Bench], None]
     ways: tuple[str, ...] = ("sync", "async")
+    put_up: Callable[[], None] | None = None
 
 
 ROWS: Final = {
     "side-by-side": Row("no lock is held while calls run", checks.side_by_side),
-    "no-lock": Row("a success takes no lock while nothing has failed", checks.no_lock),
+    "no-lock": Row("a success takes no lock while nothing has failed", checks.no_lock, put_up=LOCKS.put_up),
     "probes": Row("half-open admits its probes alone, the rest are refused at once", checks.probes_only),
     "late-success": Row("a success from before the trip does not close", checks.late_success),
     "late-failure-open": Row("a late failure does not lengthen the cooldown", checks.late_failure_open),
@@ -39,8 +41,15 @@ ROWS: Final = {
     "generator-return": Row("generator: the return value arrives", generators.return_value, ("sync",)),
     "agenerator-failure": Row("async generator: a failure half-way counts", generators.failure, ("async",)),
     "agenerator-close": Row("async generator: an early close is neutral", generators.close, ("async",)),
+    "feed": Row("a probe's endless feed closes with its first item, not sooner", generators.feed),
+    "coroutine-call": Row("a coroutine function in a sync call is no success", programs.coroutine_called, ("sync",)),
+    "coroutine-lambda": Row("a sync function's coroutine is no success", programs.coroutine_made, ("sync",)),
+    "pickle": Row("a refusal survives pickling, whatever the errors before it", programs.refusal_pickled),
+    "fork": Row("a child forked in the middle of a call works", programs.fork, ("sync",), put_up=LOCKS.put_up),
+    "slow-listener": Row("a slow listener delays no other call", programs.slow_listener, ("sync",)),
+    "slow-listener-open": Row("a slow listener delays no other refusal", programs.slow_listener_open, ("sync",)),
     "listener": Row("a listener that raises is logged and changes nothing", checks.bad_listener),
-    "wall": Row("moving the wall clock changes nothing", checks.wall_clock),
+    "wall": Row("moving the wall clock changes nothing", checks.wall_clock, put_up=WALL.put_up),
     "clock": Row("time can be injected", checks.injected_clock),
     "nonsense": Row("nonsense raises ValueError naming the field", checks.nonsense),
 }

@@ -19,8 +19,12 @@ from azure.storage.blob.aio import BlobServiceClient as AsyncBlobServiceClient
 from benchmarks.accounts import BLOB, CONTENT, Place
 from failover.storage import AsyncGeoFailover, GeoFailover
 
-SHARE: Final = 0.97
+SHARE: Final = 0.95
 """The demand: of the bare SDK's reads per second."""
+
+LARGE: Final = 64 * 1024 * 1024
+"""Bytes of the blob of `large_downloads`."""
+_LARGE_BLOB: Final = "Large"
 
 _Block = Callable[[int], float]
 """Makes so many reads, gives the seconds."""
@@ -75,6 +79,28 @@ def in_tasks(place: Place, tasks: int, reads: int, pairs: int) -> Throughput:
         finally:
             close_bare()
             close_ours()
+
+
+def large_downloads(place: Place, connections: int, pairs: int) -> Throughput:
+    """Of a blob of 64 MiB, over so many connections of one client."""
+    with BlobServiceClient(place.primary, use_env_settings=False, **_options(place)) as service:
+        service.get_blob_client(place.container, _LARGE_BLOB).upload_blob(bytes(LARGE), overwrite=True)
+    bare, ours = (_large(place, connections, options) for options in ({}, {"retry_policy": GeoFailover()}))
+    return compare(f"64 MiB, {connections} connection{'s' if connections > 1 else ''}", bare, ours, 1, pairs)
+
+
+def _large(place: Place, connections: int, options: dict[str, Any]) -> _Block:
+    service = BlobServiceClient(place.primary, use_env_settings=False, **_options(place), **options)
+    blob = service.get_blob_client(place.container, _LARGE_BLOB)
+
+    def block(reads: int) -> float:
+        began = time.perf_counter()
+        for _ in range(reads):
+            if len(blob.download_blob(max_concurrency=connections).readall()) != LARGE:
+                raise RuntimeError("a read was short")
+        return time.perf_counter() - began
+
+    return block
 
 
 def _options(place: Place) -> dict[str, Any]:

@@ -123,6 +123,7 @@ class Log:
                     ("open", "half-open"),
                     ("half-open", "open"),
                     ("half-open", "closed"),
+                    ("open", "closed"),  # by a last resort
                 }
                 assert line["reason"]
                 states[line["circuit"]] = line["to"]
@@ -176,7 +177,8 @@ class Story:
                     story.transitions.append((n, "half-open", "closed"))
                     state = "closed"
             if bad and kind != "slow":
-                story.reads.append(("secondary", state, tries + 1))
+                again = probing and kind == "reset"  # the connection may have been stale
+                story.reads.append(("secondary", state, tries + again + 1))
             else:
                 story.reads.append(("primary", state, 1))
         return story

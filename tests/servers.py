@@ -51,19 +51,6 @@ class Account(Protocol):
     def account_key(self) -> str: ...
 
 
-class Clock:
-    """Seconds since the epoch that pass only when told to."""
-
-    def __init__(self, now: float = 1_700_000_000.0) -> None:
-        self.now = now
-
-    def __call__(self) -> float:
-        return self.now
-
-    def advance(self, seconds: float) -> None:
-        self.now += seconds
-
-
 def credential(account: Account) -> dict[str, str]:
     """The account's key as the SDK takes it for a path-style URL, whose host does not tell the account's name."""
     return {"account_name": account.account_name, "account_key": account.account_key}

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import functools
 import inspect
+import os
 import sys
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from importlib import metadata
 from typing import Any
 
@@ -19,7 +21,7 @@ from benchmarks.rivals import Ours
 from benchmarks.rows import ROWS, judge
 from benchmarks.shape import Failure, Guard, Wish
 
-ALONE = {"wall", "no-lock"}  # patch the interpreter before a library is imported
+ALONE = {"wall", "no-lock", "fork"}  # patch the interpreter before a library is imported
 
 
 class Naive:
@@ -122,12 +124,44 @@ class Hoarder(Naive):
         return guard
 
 
+class Clumsy(Naive):
+    """Tells listeners of refusals under a lock, and puts into a refusal what cannot be pickled."""
+
+    ways: tuple[str, ...] = ("sync",)
+
+    def make(self, wish: Wish, way: str) -> Guard:
+        lock, naive = threading.Lock(), super().make(replace(wish, listener=None), way)
+
+        def guard(fn: Callable[..., Any]) -> Callable[..., Any]:
+            @functools.wraps(fn)
+            def guarded(*args: Any) -> Any:
+                try:
+                    return naive(fn)(*args)
+                except Failure as error:
+                    if str(error) == "open":
+                        with lock:
+                            (wish.listener or (lambda: None))()
+                        error.args = ("open", lock)
+                    raise
+
+            return guarded
+
+        return guard
+
+    def call(self, wish: Wish) -> Callable[..., Any] | None:
+        guard = self.make(wish, "sync")
+        return lambda fn: guard(lambda: fn())()  # so that it is no coroutine function
+
+
 @pytest.fixture(autouse=True)
 def _short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(driving, "LIMIT", 0.5)
 
 
-OF_OTHERS = {"side-by-side", "hung-probe", "nested", "frames"}  # which the naive one does right
+OF_CLUMSY = {"coroutine-call", "pickle", "slow-listener-open"}
+OF_LOCKED = {"side-by-side", "hung-probe", "slow-listener"}
+OF_HOARDER = {"nested", "frames"}
+OF_OTHERS = OF_CLUMSY | OF_LOCKED | OF_HOARDER  # which the naive one does right
 
 
 @pytest.mark.parametrize("row", sorted(set(ROWS) - ALONE))
@@ -137,7 +171,8 @@ def test_ours_gets_a_yes(row: str) -> None:
 
 @pytest.mark.parametrize("row", sorted(ALONE))
 def test_ours_gets_a_yes_in_a_process_of_its_own(row: str) -> None:
-    assert cell(row, Ours(), limit=30.0) == ("yes", "")
+    answer, _ = cell(row, Ours(), limit=30.0)
+    assert answer == ("yes" if row != "fork" or hasattr(os, "fork") else "n/a")
 
 
 @pytest.mark.parametrize("row", sorted(set(ROWS) - ALONE - OF_OTHERS))
@@ -146,14 +181,29 @@ def test_a_wrong_breaker_gets_a_no(row: str) -> None:
     assert answer == "no", reason
 
 
-@pytest.mark.parametrize("row", ["nested", "frames"])
+@pytest.mark.parametrize("row", sorted(OF_HOARDER))
 def test_a_breaker_that_refuses_its_own_inner_calls_and_keeps_errors_gets_a_no(row: str) -> None:
     assert judge(ROWS[row], Hoarder())[0] == "no"
 
 
-@pytest.mark.parametrize("row", ["side-by-side", "hung-probe"])
+@pytest.mark.parametrize("row", sorted(OF_LOCKED))
 def test_a_lock_held_too_long_gets_a_no(row: str) -> None:
     assert judge(ROWS[row], Locked())[0] == "no"
+
+
+@pytest.mark.parametrize("row", sorted(OF_CLUMSY))
+def test_what_a_program_trips_over_gets_a_no(row: str) -> None:
+    assert judge(ROWS[row], Clumsy())[0] == "no"
+
+
+def test_a_lock_that_a_forked_child_finds_taken_gets_a_no(monkeypatch: pytest.MonkeyPatch) -> None:
+    if not hasattr(os, "fork"):
+        return  # then the row is n/a
+    for kind in ("Lock", "RLock"):
+        monkeypatch.setattr(threading, kind, getattr(threading, kind))  # so that they are put back
+    monkeypatch.setattr(driving.LOCKS, "taken", 0)
+    driving.LOCKS.put_up()
+    assert judge(ROWS["fork"], Locked())[0] == "no"
 
 
 def test_what_cannot_be_said_to_a_library_is_neither_yes_nor_no() -> None:

@@ -97,7 +97,7 @@ def test_what_was_left_out_is_not_said_to_hold() -> None:
 def test_throughput_is_judged_by_the_median_of_the_pairs() -> None:
     quick = Throughput("1 thread", 500.0, 490.0, [0.5, 0.96, 0.97, 0.98, 0.99])
     assert [each.holds for each in throughput_verdicts([quick])] == [True]
-    assert [each.holds for each in throughput_verdicts([replace(quick, ratios=[0.9, 0.96, 0.99])])] == [False]
+    assert [each.holds for each in throughput_verdicts([replace(quick, ratios=[0.9, 0.94, 0.99])])] == [False]
 
 
 def test_the_figures_of_a_configuration() -> None:
@@ -169,7 +169,7 @@ def test_the_quick_form_measures_every_configuration_under_every_kind(tmp_path: 
     assert next(each.seconds > 0.2 for each in slow.readings if each.start >= 0 and each.end <= run.outage)
     assert any(each.endpoint == "secondary" for each in run.of("down", OURS).readings)
     for how in ("1 thread", "16 threads", "aio, 16 tasks"):
-        assert f"healthy, {how}: at least 0.97" in output
+        assert f"healthy, {how}: at least 0.95" in output
     verdicts_told = [line for line in output.splitlines() if re.search(r": (holds|DOES NOT HOLD)$", line)]
     assert len(verdicts_told) == 8
     assert code == (0 if all(line.endswith(": holds") for line in verdicts_told) else 1)

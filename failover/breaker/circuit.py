@@ -118,11 +118,6 @@ class Permit:
         self._settled = self._is_block = False
         self._outer: Permit | None = None
 
-    @classmethod
-    def late(cls, breaker: CircuitBreaker, calm: Record) -> Permit:
-        """The permit of a call that was begun without one, when this was `breaker.calm`. To be removed."""
-        return cls(breaker, None, calm, None)
-
     @property
     def is_probe(self) -> bool:
         """Whether the call decides if a half-open circuit closes."""
@@ -137,18 +132,6 @@ class Permit:
     def is_settled(self) -> bool:
         """Whether its result is known."""
         return self._settled
-
-    def again(self) -> Permit | None:
-        """A permit for another try of the same call, or None unless the circuit is closed as it was at `admit`.
-
-        To be asked after `failed`. Unlike a new `admit`, a refusal is not counted: to `AfterCalls` a call that is
-        given up after some tries is no call that was turned away. To be removed.
-        """
-        breaker = self.breaker
-        record = breaker._record
-        if record.state is not _CLOSED or is_stale(record, self._ticket or Ticket(self._record.era)):
-            return None
-        return Permit(breaker, None, record, breaker._start())
 
     def succeeded(self, seconds: float | None = None) -> None:
         """The remote answered.
@@ -305,6 +288,7 @@ class CircuitBreaker:
         self._marked: tuple[Record, int] | None = None
         self._shared: CircuitSynchronizer | None = None
         self._put(self._record)
+        self._store = store
         if store is not None:
             self._shared = CircuitSynchronizer(_Replica(self), store)
 
@@ -331,6 +315,11 @@ class CircuitBreaker:
             self._events.rename(name)
 
     @property
+    def store(self) -> Store | None:
+        """Where circuits of this name agree; None: it is alone."""
+        return self._store
+
+    @property
     def policy(self) -> Policy:
         """As given: a circuit keeps its policy. For another policy make another circuit."""
         return self._policy
@@ -339,11 +328,6 @@ class CircuitBreaker:
     def state(self) -> State:
         """OPEN also when a probe is due: a circuit becomes half-open when a call asks to be the probe."""
         return self._record.state
-
-    @property
-    def calm(self) -> Record | None:
-        """To be removed."""
-        return self._steady
 
     def snapshot(self) -> dict[str, Any]:
         """The circuit as a dict that is JSON as it stands, for a status page or a log.
@@ -550,14 +534,6 @@ class CircuitBreaker:
         """
         return self._permit(Event.LAST_RESORT if last_resort else _CALL)
 
-    def admit_at_once(self) -> Permit | None:
-        """A permit where nothing has to be decided, since the circuit is closed and admits all calls; else None.
-
-        To be removed.
-        """
-        record = self._record
-        return self.admit() if record.state is _CLOSED and record.ramp_until is None else None
-
     def __enter__(self) -> None:
         permit = self.admit()
         permit._is_block = True
@@ -606,7 +582,7 @@ class CircuitBreaker:
     def leave_store(self) -> None:
         """Go on alone from now on. What the store does not know yet it is told, for which this waits 1.5 s at most."""
         with self._lock:
-            shared, self._shared = self._shared, None
+            shared, self._shared, self._store = self._shared, None, None
         if shared is not None:
             shared.leave()
 

@@ -11,7 +11,7 @@ from azure.core.pipeline.transport import HttpTransport, RequestsTransport
 from azure.storage.blob import BlobServiceClient, LinearRetry
 
 from failover.demo.account import Account, BadSettings
-from failover.storage.causes import describe_error, describe_status
+from failover.storage.causes import describe_status, failure_cause
 from failover.storage.errors import BothEndpointsDown
 from failover.storage.geo import GeoFailover
 
@@ -105,7 +105,7 @@ def explain(error: AzureError, account: Account) -> str:
         if account.login:
             return "no Microsoft Entra ID sign-in worked. Run az login, or set the AZURE_* variables of azure-identity."
         return "the request could not be signed. Is the account key right?"
-    cause = describe_error(error)
+    cause = failure_cause(error)
     return _known_cause(cause, account) or f"{cause}."
 
 

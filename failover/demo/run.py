@@ -83,9 +83,14 @@ class Demo:
         self._endpoints = {f"{base}#{each}": each for each in (ev.PRIMARY, ev.SECONDARY)}
         primary, secondary = (CircuitBreaker(name, config.policy(), store=store) for name in self._endpoints)
         self.policy = GeoFailover(
-            primary, secondary, primary_attempts=None, attempt_timeout=config.timeout, listeners=[self._on_geo_event]
+            primary,
+            secondary,
+            retry=None,  # a read that fails is to be seen
+            primary_attempts=None,
+            attempt_timeout=config.timeout,
+            listeners=[self._on_geo_event],
         )
-        self.setup_policy = GeoFailover(attempt_timeout=max(config.timeout, 5.0))
+        self.setup_policy = GeoFailover(retry=None, attempt_timeout=max(config.timeout, 5.0))
 
     # --- for keys ---------------------------------------------------------------------------------------------
 

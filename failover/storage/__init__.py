@@ -2,8 +2,7 @@
 
 from failover.storage.errors import BothEndpointsDown, NotReplicated
 from failover.storage.events import GeoEvent, Listener, ReadEnded, Retry
-from failover.storage.geo import PRODUCTION, GeoFailover
-from failover.storage.geo_aio import AsyncGeoFailover
+from failover.storage.geo import PRODUCTION, AsyncGeoFailover, GeoFailover
 
 __all__ = [
     "PRODUCTION",

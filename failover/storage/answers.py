@@ -15,61 +15,48 @@ from collections.abc import Mapping
 from typing import Any, Final
 from urllib.parse import urljoin
 
-from failover.breaker.failures import FAILURE_STATUSES
 from failover.storage.body import range_of
 from failover.storage.causes import describe_status
-from failover.storage.pace import PAGE
 
 BODY_STATUSES: Final = frozenset({200, 206})
 """Of an answer that may carry what was asked for."""
 
+_FAILURES_BELOW_500: Final = frozenset({408, 429})
+_ANSWERS_FROM_500: Final = frozenset({501, 505})
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _MOST_REDIRECTS: Final = 5  # of one read; the SDK would follow 30, and each costs as much as a read
 _WANTED: Final = re.compile(r"bytes=(\d+)-(\d*)$")
-_MISFIT: Final = "the answer does not fit the question ({})"
+_MISMATCH: Final = "the answer does not fit the question ({})"
 _VISITED: Final = "failover_visited"
 
 
-def parts_of(http: Any, own: Mapping[str, Any]) -> tuple[Any, Mapping[str, str]]:
-    """What azure-core's response is made of, requests' or aiohttp's, and its headers by their names in lower case.
-
-    own: the attributes of azure-core's. Each look into its own headers takes a microsecond or more.
-    """
-    # azure-core's second kind of response hides it behind an underscore, and takes long to find it by its other name.
-    inner = own.get("_internal_response")
-    if inner is None:  # not: where it is false, as one of requests is that is a 404
-        inner = own.get("internal_response")
-    headers = getattr(inner, "headers", None)
-    if headers is None:
-        headers = http.headers
-    items = getattr(headers, "lower_items", None)
-    if items is not None:
-        return inner, dict(items())
-    if hasattr(headers, "getall"):
-        return inner, headers  # aiohttp's, which find a name of any case
-    return inner, {name.lower(): value for name, value in headers.items()}
+def headers_of(http: Any) -> Mapping[str, str]:
+    """The headers of a transport's response, to be looked up by their names in lower case."""
+    headers: Mapping[str, str] = http.headers
+    # The SDK's own transports give mappings that find a name of any case.
+    return {name.lower(): value for name, value in headers.items()} if type(headers) is dict else headers
 
 
-def misfit(asked: Mapping[str, str], headers: Mapping[str, str]) -> str | None:
+def mismatch(asked: Mapping[str, str], headers: Mapping[str, str]) -> str | None:
     """Why an answer with one of `BODY_STATUSES` cannot carry the body that a request with the headers `asked` asks for.
 
-    headers: by `parts_of`.
+    headers: by `headers_of`.
     """
     version = asked.get("If-Match", "*")
     if version != "*" and headers.get("etag") != version:
-        return _MISFIT.format("another ETag")
-    wanted = _wanted(asked.get("x-ms-range") or asked.get("Range") or "")
+        return _MISMATCH.format("another ETag")
+    wanted = wanted_range(asked)
     if wanted is None:
         return None
     given = range_of(headers.get("content-range") or "")
     if given is None:
-        return _MISFIT.format("no Content-Range")
+        return _MISMATCH.format("no Content-Range")
     first, last = given
     if first != wanted[0] or last > wanted[1]:
-        return _MISFIT.format("another range")
+        return _MISMATCH.format("another range")
     length = headers.get("content-length") or ""
     if length.isdigit() and int(length) != last - first + 1 and not _is_wrapped(headers):
-        return _MISFIT.format("Content-Length and Content-Range disagree")
+        return _MISMATCH.format("Content-Length and Content-Range disagree")
     return None
 
 
@@ -78,13 +65,21 @@ def _is_wrapped(headers: Mapping[str, str]) -> bool:
     return "x-ms-structured-body" in headers or (headers.get("content-encoding") or "identity").lower() != "identity"
 
 
-def refusal(request: Any, context: Any, http: Any, headers: Mapping[str, str]) -> str | None:
+def is_failure_status(status: int) -> bool:
+    """Whether a status says that the endpoint did not do its work: 408, 429, and 5xx but 501 and 505.
+
+    These are those that the SDK sends again, and 429.
+    """
+    return status in _FAILURES_BELOW_500 or (status >= 500 and status not in _ANSWERS_FROM_500)
+
+
+def error_status(request: Any, context: Any, http: Any, headers: Mapping[str, str]) -> str | None:
     """Why an answer to `request` with another status counts as none. headers: as above."""
     status = http.status_code
-    if status in FAILURE_STATUSES:
-        return describe_status(status, http.reason, http.headers)
+    if is_failure_status(status):
+        return describe_status(status, http.reason, headers)
     if is_redirect(status, headers) and _goes_in_circles(context, request.url, headers["location"]):
-        return f"{describe_status(status, http.reason, http.headers)}, again and again"
+        return f"{describe_status(status, http.reason, headers)}, again and again"
     return None
 
 
@@ -99,16 +94,10 @@ def checks_md5(context: Any, headers: Mapping[str, str]) -> bool:
     return (wanted is True or wanted == "md5") and bool(headers.get("content-md5"))
 
 
-def matches_md5(http: Any) -> bool:
+def matches_md5(http: Any, headers: Mapping[str, str]) -> bool:
     """Whether a body that has been read is the one that its header tells of."""
     digest = hashlib.md5(http.body(), usedforsecurity=False).digest()
-    return bool(base64.b64encode(digest).decode() == http.headers["content-md5"])
-
-
-def length_of(http: Any) -> int:
-    """The bytes of its body; where it does not say, those of a page."""
-    length = http.headers.get("Content-Length") or ""
-    return int(length) if length.isdigit() else PAGE
+    return base64.b64encode(digest).decode() == headers["content-md5"]
 
 
 def _goes_in_circles(context: Any, url: str, location: str) -> bool:
@@ -119,8 +108,12 @@ def _goes_in_circles(context: Any, url: str, location: str) -> bool:
     return again or urljoin(url, location) in visited or len(visited) > _MOST_REDIRECTS
 
 
+def wanted_range(asked: Mapping[str, str]) -> tuple[int, float] | None:
+    """The first and the last position that a request with these headers asks for; None: for all."""
+    return _wanted(asked.get("x-ms-range") or asked.get("Range") or "")
+
+
 @functools.lru_cache(maxsize=64)
 def _wanted(header: str) -> tuple[int, float] | None:
-    """The first and the last position that a `Range` asks for."""
     match = _WANTED.match(header)
     return None if match is None else (int(match[1]), int(match[2]) if match[2] else math.inf)

@@ -8,6 +8,7 @@ or `http://http://...` where the endpoint came from a connection string. Here su
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
@@ -18,6 +19,11 @@ SECONDARY: Final = "secondary"
 
 _SECONDARY_SUFFIX: Final = "-secondary"
 _PUBLIC_CLOUD: Final = ".core.windows.net"
+_SERVICES: Final = frozenset({"blob", "queue", "dfs", "table", "file"})
+_FEATURES: Final = ("-ipv6", "-dualstack")  # may follow the account's name in a host name; "-secondary" goes before
+_ADDRESS: Final = re.compile(
+    r"(https?://)?(?P<address>[\w.-]+(:\d+)?|\[[0-9a-fA-F:.]+\](:\d+)?)(?P<path>(/[\w.~-]+)*)/?"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,9 +41,9 @@ class Endpoints:
         """The base URL of PRIMARY or SECONDARY."""
         return self.primary if location == PRIMARY else self.secondary
 
-    def host(self, location: str) -> str:
-        """Host and port of PRIMARY or SECONDARY, for people."""
-        return urlsplit(self.base(location) or "").netloc or "none"
+    def name(self, location: str) -> str:
+        """The endpoint without its scheme, for people: `mine.blob.core.windows.net`; "none" where none is known."""
+        return (self.base(location) or "none").partition("://")[2] or "none"
 
 
 @dataclass(slots=True)  # not frozen, which would double what it costs: each request makes one
@@ -56,9 +62,21 @@ class Target:
 
 
 class Finder:
-    """`find_target` for the requests of one client, nearly all of which want the same account's primary."""
+    """`find_target` for the requests of one client, nearly all of which want the same account's primary.
 
-    def __init__(self) -> None:
+    Args:
+        secondary: The base URL of the secondary, or its address alone, where its user names it; None: it is found.
+
+    Raises:
+        ValueError: That is no such thing.
+    """
+
+    def __init__(self, secondary: str | None = None) -> None:
+        if secondary is not None and (not isinstance(secondary, str) or not _ADDRESS.fullmatch(secondary)):
+            raise ValueError(
+                "secondary_endpoint must look like https://ACCOUNT-secondary.blob.core.windows.net, without a query"
+            )
+        self._secondary = "" if secondary is None else secondary.rstrip("/")
         self._last: tuple[Mapping[str, str | None] | None, str, Endpoints] = (None, "?", Endpoints("", None))
 
     def find(self, url: str, hosts: Mapping[str, str | None] | None, *, bound: str | None) -> Target:
@@ -67,33 +85,34 @@ class Finder:
         # Of two slashes in a row one is left out.
         if bound is None and hosts == told and url.startswith(primary) and not url.startswith("/", len(primary)):
             return Target(endpoints, PRIMARY, url[len(primary) - 1 :], True)
-        known = _known_of(url, hosts)
+        known = _known_of(url, hosts, self._secondary)
         if known.apart:
             self._last = (None if hosts is None else dict(hosts), f"{known.endpoints.primary}/", known.endpoints)
-        return find_target(url, hosts, bound=bound)
+        return find_target(url, hosts, bound=bound, secondary=self._secondary)
 
 
-def find_target(url: str, hosts: Mapping[str, str | None] | None, *, bound: str | None) -> Target:
+def find_target(url: str, hosts: Mapping[str, str | None] | None, *, bound: str | None, secondary: str = "") -> Target:
     """Take the request's `url` apart.
 
     `hosts` are the SDK's, by location. `bound` is the location that the SDK was told to use, None where it was not:
-    only a bound URL may carry the paths of two endpoints, one after the other.
+    only a bound URL may carry the paths of two endpoints, one after the other. `secondary`: where it is, if that is
+    known better.
     """
     address, mark, query = _without_scheme(url.partition("://")[2]).partition("?")
     host = address.partition("/")[0]
-    endpoints, primary, there, secondary, apart = _known_of(url, hosts)
+    endpoints, primary, there, second, apart = _known_of(url, hosts, secondary)
     if bound is None and apart and address.startswith(f"{primary}/"):
         # Nearly all requests.
         return Target(endpoints, PRIMARY, _one_slash(address[len(primary) :]) + mark + query)
 
     # Without a host: the SDK had no secondary to put in and made `http:///account/container`.
-    to_secondary = not host or any(base and _begins(address, base) for base in (there, secondary))
-    came_by = next((base for base in (there, secondary, primary) if base and _begins(address, base)), host)
+    to_secondary = not host or any(base and _begins(address, base) for base in (there, second))
+    came_by = next((base for base in (there, second, primary) if base and _begins(address, base)), host)
     path = _one_slash(address[len(came_by) :])
     if bound == SECONDARY and to_secondary:
         # Before the SDK put the secondary in, the URL was that of the endpoint that the client is set to. Its path
         # is left of it, and its host too where that was `http://http://...`.
-        for left in (there, primary.partition("/")[2], secondary.partition("/")[2]):
+        for left in (there, primary.partition("/")[2], second.partition("/")[2]):
             if left and _begins(path, f"/{left}"):
                 path = _one_slash(path[len(left) + 1 :])
                 break
@@ -114,21 +133,23 @@ class _Known(NamedTuple):
     apart: bool
 
 
-def _known_of(url: str, hosts: Mapping[str, str | None] | None) -> _Known:
+def _known_of(url: str, hosts: Mapping[str, str | None] | None, secondary: str) -> _Known:
     scheme, _, rest = url.partition("://")
     told = hosts or {}
     host = _without_scheme(rest).partition("?")[0].partition("/")[0]
-    return _known_by(scheme, host, told.get(PRIMARY) or "", told.get(SECONDARY) or "")
+    return _known_by(scheme, host, told.get(PRIMARY) or "", told.get(SECONDARY) or "", secondary)
 
 
 @functools.lru_cache(maxsize=64)
-def _known_by(scheme: str, host: str, told_primary: str, told_secondary: str) -> _Known:
+def _known_by(scheme: str, host: str, told_primary: str, told_secondary: str, given: str) -> _Known:
     primary = _without_scheme(told_primary).rstrip("/") or host
     # A client that was made for the secondary's own URL knows no other endpoint.
     there = _without_scheme(told_secondary).rstrip("/")
     there = "" if there == primary else there
-    secondary = _find_secondary(primary, there)
-    endpoints = Endpoints(f"{scheme}://{primary}", f"{scheme}://{secondary}" if secondary else None)
+    secondary = _without_scheme(given) or _find_secondary(primary, there)
+    secondary = "" if secondary == primary else secondary
+    scheme_there = given.partition("://")[0] if "://" in given else scheme
+    endpoints = Endpoints(f"{scheme}://{primary}", f"{scheme_there}://{secondary}" if secondary else None)
     others = [address for address in (there, secondary) if address]
     apart = bool(primary) and not any(_begins(other, primary) or _begins(primary, other) for other in others)
     return _Known(endpoints, primary, there, secondary, apart)
@@ -137,29 +158,57 @@ def _known_by(scheme: str, host: str, told_primary: str, told_secondary: str) ->
 def _find_secondary(primary: str, told: str) -> str:
     """The address of the secondary, empty where none can be known.
 
-    For the path-style endpoint of an emulator the SDK knows none, or takes the public cloud's for it
-    (`account-secondary.blob.core.windows.net`) where the emulator's host has a name of its own.
+    The SDK tells one (`told`) where the account is the public cloud's, or its user named one. Else it tells none, or
+    takes the public cloud's for it (`account-secondary.blob.core.windows.net`) as soon as it knows the account's name.
     """
-    host, _, account = primary.partition("/")
-    if not account or "/" in account:
-        return told
-    guessed = told.startswith(f"{account}{_SECONDARY_SUFFIX}.") and told.endswith(_PUBLIC_CLOUD)
-    return f"{host}/{account}{_SECONDARY_SUFFIX}" if guessed or not told else told
+    host, _, path = primary.partition("/")
+    if path:  # an emulator: the path is the account's name
+        found = f"{host}/{path}{_SECONDARY_SUFFIX}" if "/" not in path else ""
+        account = path
+    else:
+        found = _secondary_of_host(host)
+        account = _account_in(host)[0]
+    public = told.startswith(f"{account}{_SECONDARY_SUFFIX}.") and told.endswith(_PUBLIC_CLOUD)
+    guessed = public and not host.endswith(_PUBLIC_CLOUD)
+    # The SDK takes all that is in front of `.blob.core.` for the account's name: `mine.privatelink-secondary.blob...`.
+    name = told.partition(f"{_SECONDARY_SUFFIX}.")[0]
+    guessed = guessed or (not path and "." in name and name != told and told.endswith(_PUBLIC_CLOUD))
+    return found if found and (guessed or not told) else told
+
+
+def _secondary_of_host(host: str) -> str:
+    """`account-secondary.blob...` for `account.blob...`: in any cloud, DNS zone or private link; else empty."""
+    account, feature, rest = _account_in(host)
+    if account.endswith(_SECONDARY_SUFFIX) or _SERVICES.isdisjoint(rest.partition(":")[0].split(".")):
+        return ""
+    return f"{account}{_SECONDARY_SUFFIX}{feature}.{rest}"
+
+
+def _account_in(host: str) -> tuple[str, str, str]:
+    """The account's name, the feature behind it, and what follows the first dot."""
+    label, _, rest = host.partition(".")
+    feature = next((each for each in _FEATURES if label.endswith(each)), "")
+    return label.removesuffix(feature), feature, rest
 
 
 def changes_something(method: str, url: str) -> bool:
-    """Whether a request must go to the primary: all but GET and HEAD, and the GET that takes messages off a queue.
+    """Whether a request must go to the primary: all but GET and HEAD, the GET that takes messages off a queue, and the
+    POST that queries a blob.
 
     `GET account/queue/messages` without `peekonly=true` hides messages from other readers. A blob or a container may
     be called `messages` too: the SDK streams a blob's download and never a queue's answer (one that is streamed is not
     asked about here), and what it asks about a container says so by `restype` or `comp`.
     """
-    if method != "GET":
-        return method != "HEAD"
+    if method == "HEAD":
+        return False
     parts = urlsplit(url)
+    query = dict(parse_qsl(parts.query))
+    if method == "POST":
+        return query.get("comp") != "query"
+    if method != "GET":
+        return True
     if not parts.path.endswith("/messages"):
         return False
-    query = dict(parse_qsl(parts.query))
     return not ("restype" in query or "comp" in query or query.get("peekonly", "").lower() == "true")
 
 

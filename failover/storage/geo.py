@@ -2,83 +2,501 @@
 
 from __future__ import annotations
 
-from typing import Any
+import contextlib
+import copy
+import inspect
+import logging
+import math
+import time
+import weakref
+from abc import ABCMeta
+from collections import deque
+from collections.abc import Callable, Iterable
+from enum import Enum
+from typing import Any, ClassVar, Final
 
+from azure.core.exceptions import AzureError
 from azure.core.pipeline import PipelineRequest, PipelineResponse
 from azure.core.pipeline.policies import AsyncHTTPPolicy, HTTPPolicy
 from azure.storage.blob import ExponentialRetry
+from azure.storage.blob.aio import ExponentialRetry as AsyncExponentialRetry
 
-from failover.storage.body import ThreadBody
-from failover.storage.calls import ThreadCalls, finish
-from failover.storage.geo_policy import PRODUCTION, GeoPolicy, SigningErrors
-from failover.storage.pace import timed
+from failover.breaker import BreakerEvent, CircuitBreaker, ConsecutiveFailures, Cooldown, Permit, Policy, Transition
+from failover.breaker.stores import arguments_of, open_store
+from failover.storage import _sdk
+from failover.storage.attempt import AsyncProbe, Probe
+from failover.storage.body import AsyncBody, Body, SyncBody
+from failover.storage.endpoints import PRIMARY, SECONDARY, Endpoints, Finder, Target, changes_something
+from failover.storage.events import GeoEvent, Listener
+from failover.storage.read import MOST_ATTEMPTS, GiveUp, Read, ReadContext
+from failover.storage.runtime import AsyncIO, SyncIO, run_sync
+from failover.storage.staleness import LastSync, Seen
 
-__all__ = ["PRODUCTION", "GeoFailover"]
+__all__ = ["PRODUCTION", "AsyncGeoFailover", "GeoFailover"]
+
+_logger = logging.getLogger("failover.storage")
+_logger.addHandler(logging.NullHandler())
+
+PRODUCTION: Final = Policy(trip=ConsecutiveFailures(5), recovery=Cooldown(30.0, factor=2.0, maximum=300.0, jitter=0.1))
+"""The default for both circuits: open after 5 failures in a row, probe after 30 s, 60 s, ... 300 s."""
+
+_READ: Final = "failover_read"  # where the context of a request holds its `Read`
 
 
-class _WriteRetry(SigningErrors, ExponentialRetry):
-    """The SDK's own retry."""
+class _Default(Enum):  # whose members pickle as themselves
+    RETRY = "ExponentialRetry()"
+
+    def __repr__(self) -> str:
+        return self.value
 
 
-class GeoFailover(GeoPolicy, HTTPPolicy[Any, Any]):
+class _PolicyType(ABCMeta):
+    """The type of the policies: azure-core takes a class for a policy too, and would write on it."""
+
+    def __setattr__(cls, name: str, value: Any) -> None:
+        if name == "next":
+            raise TypeError(f"retry_policy={cls.__name__} is a class: give a policy, retry_policy={cls.__name__}()")
+        super().__setattr__(name, value)
+
+
+class _Attempts(HTTPPolicy[Any, Any]):
+    """What the SDK's retry sends again: one failover attempt of a read, or a write as it is."""
+
+    def send(self, request: PipelineRequest[Any]) -> PipelineResponse[Any, Any]:
+        return run_sync(_attempt(SyncIO(), self.next, request))
+
+
+class _AsyncAttempts(AsyncHTTPPolicy[Any, Any]):
+    async def send(self, request: PipelineRequest[Any]) -> PipelineResponse[Any, Any]:
+        return await _attempt(AsyncIO(), self.next, request)
+
+
+async def _attempt(io: SyncIO | AsyncIO, policy: Any, request: PipelineRequest[Any]) -> PipelineResponse[Any, Any]:
+    read: Read | None = request.context.get(_READ)
+    try:
+        return await (io.send(policy, request) if read is None else read.failover_attempt())
+    except AzureError as error:
+        if type(error).__name__ == "AzureSigningError":
+            # The SDK's retry knows that of its own package, and would send that of another one again.
+            raise GiveUp from error
+        raise
+
+
+class _GeoPolicy:
+    """What `GeoFailover` and `AsyncGeoFailover` have in common: all but how they wait."""
+
+    _other_kind: ClassVar[type[Any]]
+    """Of what kind the rest of the pipeline is where it is the other kind of client's."""
+    _body: ClassVar[type[Body]]
+    _make_io: ClassVar[type[SyncIO | AsyncIO]]
+    _make_probe: ClassVar[type[Any]]
+    _make_attempts: ClassVar[type[Any]]
+    _make_retry: ClassVar[type[Any]]
+
+    def __init__(
+        self,
+        primary: CircuitBreaker | None = None,
+        secondary: CircuitBreaker | None = None,
+        *,
+        policy: Policy | None = None,
+        retry: Any = _Default.RETRY,
+        primary_attempts: int | None = 2,
+        backoff: float = 0.0,
+        attempt_timeout: float = 5.0,
+        max_staleness: float | None = None,
+        secondary_endpoint: str | None = None,
+        listeners: Iterable[Listener] = (),
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        for name, circuit in ((PRIMARY, primary), (SECONDARY, secondary)):
+            if circuit is not None and not isinstance(circuit, CircuitBreaker):
+                raise ValueError(f"{name} must be a CircuitBreaker, or None, not {circuit!r}")
+        if policy is not None and not isinstance(policy, Policy):
+            raise ValueError(f"policy must be a Policy, or None, not {policy!r}")
+        if primary is not None and primary is secondary:
+            raise ValueError("primary and secondary must be two circuits: one endpoint's failures are not the other's")
+        if primary is not None and secondary is not None and policy is not None:
+            raise ValueError("policy has no circuit to apply to where both are given")
+        if primary_attempts is not None and (type(primary_attempts) is not int or primary_attempts < 1):
+            raise ValueError(f"primary_attempts must be an integer from 1, or None, not {primary_attempts!r}")
+        _check_seconds("backoff", backoff, zero=True)
+        _check_seconds("attempt_timeout", attempt_timeout)
+        if max_staleness is not None:
+            _check_seconds("max_staleness", max_staleness)
+        self._settings: dict[str, Any] = {
+            "policy": policy,
+            "retry": retry,
+            "primary_attempts": primary_attempts,
+            "backoff": backoff,
+            "attempt_timeout": attempt_timeout,
+            "max_staleness": max_staleness,
+            "secondary_endpoint": secondary_endpoint,
+            "listeners": _checked_listeners(listeners),
+            "clock": clock,
+        }
+        self._listeners: tuple[Listener, ...] = self._settings["listeners"]
+        self._after: Any = None
+        self._before_probe: Any = None
+        self._insertion = object()
+        self._probe = self._make_probe()
+        self._attempts = self._make_attempts()
+        self._retry = self._checked_retry(retry)
+        self._retry.next = self._attempts
+        self._finder = Finder(secondary_endpoint)
+        self._unnamed = [location for location, given in ((PRIMARY, primary), (SECONDARY, secondary)) if given is None]
+        self._has_warned = False
+        self.primary = primary or CircuitBreaker(PRIMARY, policy or PRODUCTION, clock=clock)
+        self.secondary = secondary or CircuitBreaker(SECONDARY, policy or PRODUCTION, clock=clock)
+        self._abandoned: deque[Permit] = deque()
+        self._seen: Seen | None = None
+        self._io = self._make_io()
+        self._last_sync = LastSync(self._io, max_staleness, attempt_timeout, clock)
+        self._shared: ReadContext | None = None
+        if self._listeners:
+            for circuit in (self.primary, self.secondary):
+                _subscribe(self, circuit)
+
+    def _checked_retry(self, retry: Any) -> Any:
+        """A copy, since it gets another policy behind it than the one that its owner may use it with."""
+        if retry is _Default.RETRY:
+            return self._make_retry()
+        if retry is None:
+            return self._make_retry(retry_total=0)
+        if isinstance(retry, (type, _GeoPolicy)) or not callable(getattr(retry, "send", None)):
+            raise ValueError(f"retry must be one of the SDK's retry policies, or None, not {retry!r}")  # noqa: TRY004
+        if inspect.iscoroutinefunction(retry.send) is not inspect.iscoroutinefunction(self._make_retry.send):
+            raise ValueError(f"retry must be of the client's package, azure.storage.blob or its aio, not {retry!r}")
+        return copy.copy(retry)
+
+    def __getattr__(self, name: str) -> Any:
+        """What is asked of a retry policy of the SDK, such as `total_retries` or `get_backoff_time`: `retry` tells."""
+        if name.startswith("_"):
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        return getattr(self._retry, name)
+
+    # --- a client's ---------------------------------------------------------------------------------------------
+
+    @property
+    def next(self) -> Any:
+        """The rest of the pipeline, which azure-core sets when a client is made."""
+        if self._after is None:
+            raise AzureError(f"This {type(self).__name__} belongs to no client yet: pass it as retry_policy= to one.")
+        return self._after
+
+    @next.setter  # noqa: A003
+    def next(self, policy: Any) -> None:
+        if isinstance(policy, self._other_kind):
+            raise TypeError("GeoFailover is for the SDK's own clients, AsyncGeoFailover for those of its aio packages")
+        # Sub-clients set it again, to the same object.
+        if self._after is not None and self._after is not policy:
+            raise ValueError(
+                f"one {type(self).__name__} belongs to one service client: for another client make another policy that "
+                "shares its circuits, copy.copy(policy)"
+            )
+        self._after = policy
+        self._attempts.next = policy
+
+    def __copy__(self) -> Any:
+        """A policy for another client: the same settings, and the same circuits."""
+        return type(self)(self.primary, self.secondary, **{**self._settings, "policy": None})
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """For pickle and deepcopy: the same settings. Circuits hold locks, and are made anew."""
+        given = {PRIMARY: self.primary, SECONDARY: self.secondary}
+        circuits = {
+            location: (circuit.name, circuit.policy, _store_arguments(circuit))
+            for location, circuit in given.items()
+            if location not in self._unnamed
+        }
+        return _remade, (type(self), self._settings, circuits), {"after": self._after}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        if state["after"] is not None:
+            self.next = state["after"]
+
+    # --- a request ----------------------------------------------------------------------------------------------
+
+    async def _send(self, request: PipelineRequest[Any]) -> PipelineResponse[Any, Any]:
+        read = self._begin(request)
+        failure: BaseException | None = None
+        if read is not None:
+            request.context[_READ] = read
+        try:
+            response = await self._io.send(self._retry, request)
+        except GiveUp as error:
+            failure = error.__cause__
+        except Exception as error:  # noqa: BLE001 (raised again)
+            failure = error
+        finally:
+            request.context.pop(_READ, None)
+        # Outside of `except`, lest it drags along an error whose message may hold a SAS.
+        if read is not None:
+            failure = read.failure or failure
+            read.came_back(None if failure is not None else response)
+        if failure is not None:
+            raise failure
+        return response  # type: ignore[no-any-return]  # azure-core's Any
+
+    def _begin(self, request: PipelineRequest[Any]) -> Read | None:
+        """The read that answers the client's request; None where it is none, and is ready for the SDK's own retry."""
+        options, http, transport = request.context.options, request.http_request, request.context.transport
+        bound = _sdk.bound_location(options)
+        target = self._finder.find(http.url, options.get("hosts"), bound=bound)
+        while self._abandoned:
+            with contextlib.suppress(IndexError):  # another thread was quicker
+                self._abandoned.popleft().released()
+        self._seen = Seen((http.url, http.headers, transport, target.endpoints))
+        streamed = bool(options.get("stream")) and http.method in ("GET", "POST")
+        if not (streamed and http.method == "GET") and changes_something(http.method, http.url):
+            http.url = target.url(PRIMARY)
+            options.update(location_mode=PRIMARY, retry_to_secondary=False)
+            return None
+        if self._unnamed:
+            self._name_circuits(target.endpoints)
+        if target.endpoints.secondary is None:
+            self._warn(target.endpoints)
+        order = _order(target, http, bound)
+        options["retry_to_secondary"] = False  # a failover attempt asks it
+        if len(order) > 1:
+            options["location_mode"] = PRIMARY  # or the SDK's retry takes a 404 for a replica's that lags
+        return Read(self._shared or self._share(), request, target, order, streamed)
+
+    def _share(self) -> ReadContext:
+        """Once, since all reads share it; raises `AzureError` before there is a client."""
+        settings = self._settings
+        attempts: Any = settings["primary_attempts"]
+        self._shared = ReadContext(
+            io=self._io,
+            body=self._body,
+            next=self.next,
+            insert_probe=self._insert_probe,
+            circuits={PRIMARY: self.primary, SECONDARY: self.secondary},
+            attempts=attempts or MOST_ATTEMPTS,
+            repeat_last_resort=attempts is not None,
+            backoff=settings["backoff"],
+            attempt_timeout=settings["attempt_timeout"],
+            abandoned=self._abandoned,
+            refuses_secondary=self._refuses_secondary,
+            dispatch=self._dispatch,
+            is_heard=bool(self._listeners),
+        )
+        return self._shared
+
+    def _insert_probe(self) -> object:
+        """Put the probe before the transport, unless it is there. Each sub-client that is made takes it away.
+
+        Returns:
+            Another object whenever it was put there anew.
+        """
+        if self._before_probe is None or self._before_probe.next is not self._probe:
+            self._before_probe = _sdk.insert_before_transport(self._attempts, self._probe)
+            self._insertion = object()
+        return self._insertion
+
+    def _name_circuits(self, endpoints: Endpoints) -> None:
+        circuits = {PRIMARY: self.primary, SECONDARY: self.secondary}
+        while self._unnamed:
+            with contextlib.suppress(IndexError):  # another thread was quicker
+                location = self._unnamed.pop()
+                circuits[location].name = (endpoints.base(location) or location).partition("://")[2] or location
+
+    def _warn(self, endpoints: Endpoints) -> None:
+        if not self._has_warned:
+            self._has_warned = True
+            _logger.warning(
+                "No secondary endpoint is known of %s: its reads fail when it does. Where there is one, name it: "
+                "%s(secondary_endpoint=...)",
+                endpoints.primary,
+                type(self).__name__,
+            )
+
+    # --- staleness, listeners -----------------------------------------------------------------------------------
+
+    async def _ask_staleness(self) -> float:
+        return await self._last_sync.ask(self._after, self._seen)
+
+    async def _refuses_secondary(self) -> str | None:
+        return await self._last_sync.refuses(self.next, self._seen)
+
+    def _hear(self, event: BreakerEvent) -> None:
+        if isinstance(event, Transition):
+            self._dispatch(event)
+
+    def _dispatch(self, event: GeoEvent) -> None:
+        for listener in self._listeners:
+            try:
+                listener(event)
+            except Exception:
+                _logger.exception("a listener of a GeoFailover raised")
+
+
+class GeoFailover(_GeoPolicy, HTTPPolicy[Any, Any], metaclass=_PolicyType):
     """A `retry_policy=` for `BlobServiceClient` and `QueueServiceClient` of an RA-GRS or RA-GZRS account.
 
-    A read (GET and HEAD, but for receiving queue messages) asks the primary; where that fails, it is tried again
-    up to `primary_attempts` times while the primary's circuit is closed, and then answered by the secondary. Once
-    the circuit is open, reads go straight to the secondary, until a probe finds the primary well. What a read from
-    the secondary returns may be older than what the primary holds: see `max_staleness`. What cannot be the service's
-    own answer (a proxy's page, another range or version than asked for, redirects in circles) is a failure too. All
-    else than reads goes to the primary, is retried as the SDK does, and neither asks nor feeds the circuits.
+    A read (GET and HEAD but for receiving queue messages, and a blob's query) asks the primary; where that fails, it is
+    tried again up to `primary_attempts` times while the primary's circuit is closed, and then answered by the
+    secondary. Once the circuit is open, reads go straight to the secondary, until a probe finds the primary well. All
+    this is one failover attempt, and `retry` surrounds it as it surrounds a request without us. What no other endpoint
+    can answer is asked of the primary whatever its circuit says: a circuit may spare a read a hopeless attempt, never
+    its only hope. All else than reads goes to the primary, is retried by `retry`, and neither asks nor feeds circuits.
 
-    primary, secondary: circuits to use, for instance those of another client's policy, to share what is known.
-    policy: for the circuits that are not given. Default: `PRODUCTION`. Its `timeout` (seconds): an answer whose
-        headers take longer is used and counts as a failure. Its `classify` is not asked: see
-        `failover.storage.causes`.
-    primary_attempts: tries at one endpoint within one read, from 1; None: until its circuit opens, at most 10.
-    backoff: seconds from one try to the next, from 0.
-    attempt_timeout: seconds without a byte after which one try is given up, above 0; a time-out is not tried again
-        within its read. `connection_timeout` and `read_timeout` of a single call go first. An answer that trickles
-        is given up too: the headers after four times as long, a body after twice as long and a second for each
-        8 KiB, which is taken of 256 KiB at a time and leaves out what its reader takes (of an answer that is no
-        stream, such as a page of a listing, both and 512 s). The time to look up a name is the system's.
-    max_staleness: seconds, above 0; the secondary is refused when its Last Sync Time is older or cannot be had.
-    listeners: callables that take each `Retry`, `ReadEnded` and `Transition`, in the thread in which it happens.
+    What a read from the secondary returns may be older than what the primary holds: see `max_staleness`. What cannot
+    be the service's own answer (a proxy's page, another range or version than asked for, redirects in circles) is a
+    failure too. A body that breaks off, or comes slower than 8 kB/s, goes on at the other endpoint.
 
-    Raises `ValueError` for values out of range, and when one object is given to a second service client: azure-core
-    keeps the rest of the pipeline on it, so that the second client's requests would be signed with the first one's
-    credential. Let clients share circuits instead: `GeoFailover(first.primary, first.secondary)`.
+    Args:
+        primary: Circuit to use, for instance that of another client's policy, to share what is known. Without one the
+            policy makes it and names it by its endpoint, as in `mine.blob.core.windows.net`.
+        secondary: As above.
+        policy: For the circuits that are not given; default: `PRODUCTION`. Its `timeout` (seconds): an answer whose
+            headers take longer is used and counts as a failure. Its `classify` is not asked: see
+            `failover.storage.causes`.
+        retry: One of the SDK's retry policies; default: its own default. None: no retries, fail fast.
+        primary_attempts: Tries at one endpoint within one failover attempt, from 1; None: until its circuit opens, at
+            most 10.
+        backoff: Seconds from one try to the next, from 0.
+        attempt_timeout: Seconds, above 0, for a connection and without a byte, after which one attempt is given up.
+            Applies where there is another endpoint to go to, and where neither the call nor the client sets a time-out
+            of its own (`connection_timeout`, `read_timeout`). If nobody answers within it, the question is slow: it is
+            asked again with the SDK's own time-outs.
+        max_staleness: Seconds, above 0; the secondary is refused when its Last Sync Time is older or cannot be had.
+        secondary_endpoint: Where the secondary is, if it is not ACCOUNT-secondary: a URL, or host and path.
+        listeners: Callables that take each `Retry`, `ReadEnded` and `Transition`, in the thread in which it happens.
+        clock: Seconds that only grow.
+
+    Raises:
+        ValueError: A value is out of range; or one object is given to a second service client: azure-core keeps the
+            rest of the pipeline on it, so that the second client's requests would be signed with the first one's
+            credential. For another client make another policy that shares the circuits: `copy.copy(policy)`.
 
     A read raises `BothEndpointsDown` or `NotReplicated` (both plain `AzureError`s) where no endpoint can answer.
     """
 
-    _not_after = AsyncHTTPPolicy
-    _body = ThreadBody
-    _make_calls = ThreadCalls
-    _make_write_retry = _WriteRetry
+    _other_kind = AsyncHTTPPolicy
+    _body = SyncBody
+    _make_io = SyncIO
+    _make_probe = Probe
+    _make_attempts = _Attempts
+    _make_retry = ExponentialRetry
 
     def send(self, request: PipelineRequest[Any]) -> PipelineResponse[Any, Any]:
         """Answer a request of the client's: a read from either endpoint, all else from the primary."""
-        read = self._begin(request)
-        if read is None:
-            return self._writes.send(request)  # type: ignore[no-any-return]  # the SDK's
-        if not read.begins():
-            return finish(read.run())
-        came: PipelineResponse[Any, Any] | BaseException
-        try:
-            response = timed(read.limit, self._after.send, request)[0]
-        except BaseException as error:  # noqa: BLE001 (raised again, or the endpoint's)
-            came = error
-        else:
-            if read.accepts(response):
-                return response  # type: ignore[no-any-return]  # the next policy is typed Any by azure-core
-            came = response
-        return finish(read.go_on(came))
+        return run_sync(self._send(request))
 
     def staleness(self) -> float:
-        """Ask the secondary how old its Last Sync Time is, in seconds; inf where it has never synchronised.
+        """Ask the secondary how old its Last Sync Time is.
 
-        Writes older than that are on the secondary. The question goes to the secondary whatever the circuits say,
-        and they do not learn from it. Raises `AzureError` where the secondary does not tell, and before the client
-        has sent its first request.
+        Writes older than that are on the secondary. The question goes to the secondary whatever the circuits say, and
+        they do not learn from it.
+
+        Returns:
+            Seconds; inf where it has never synchronised.
+
+        Raises:
+            AzureError: The secondary does not tell, or the client has sent no request yet.
         """
-        return finish(self._ask_staleness())
+        return run_sync(self._ask_staleness())
+
+
+class AsyncGeoFailover(_GeoPolicy, AsyncHTTPPolicy[Any, Any], metaclass=_PolicyType):
+    """`GeoFailover` for the clients of `azure.storage.blob.aio` and `azure.storage.queue.aio`.
+
+    All that `GeoFailover` says holds here too, and nothing blocks the event loop. Circuits may be shared between
+    clients of both kinds: `AsyncGeoFailover(first.primary, first.secondary)`. Listeners are called in the loop's
+    thread, and so should be quick; a shared circuit's transitions are told in the thread in which they happen. A
+    read that is cancelled counts neither way.
+    """
+
+    _other_kind = HTTPPolicy
+    _body = AsyncBody
+    _make_io = AsyncIO
+    _make_probe = AsyncProbe
+    _make_attempts = _AsyncAttempts
+    _make_retry = AsyncExponentialRetry
+
+    async def send(self, request: PipelineRequest[Any]) -> PipelineResponse[Any, Any]:
+        """Answer a request of the client's: a read from either endpoint, all else from the primary."""
+        return await self._send(request)
+
+    async def staleness(self) -> float:
+        """See `GeoFailover.staleness`."""
+        return await self._ask_staleness()
+
+
+def _store_arguments(circuit: CircuitBreaker) -> tuple[str, str | None] | None:
+    if circuit.store is None:
+        return None
+    found = arguments_of(circuit.store)
+    if found is None:
+        raise TypeError(
+            f"circuit {circuit.name!r} cannot be made anew elsewhere: its store is not one of open_store(url)"
+        )
+    return found
+
+
+def _remade(
+    kind: type[Any],
+    settings: dict[str, Any],
+    told: dict[str, tuple[str, Policy, tuple[str, str | None] | None]],
+) -> _GeoPolicy:
+    circuits = {
+        location: CircuitBreaker(
+            name, policy, clock=settings["clock"], store=None if arguments is None else open_store(*arguments)
+        )
+        for location, (name, policy, arguments) in told.items()
+    }
+    if len(circuits) > 1:
+        settings = {**settings, "policy": None}
+    made: _GeoPolicy = kind(circuits.get(PRIMARY), circuits.get(SECONDARY), **settings)
+    return made
+
+
+def _order(target: Target, request: Any, bound: str | None) -> tuple[str, ...]:
+    """Which endpoints a read may ask, the first one first.
+
+    The SDK binds later ranges of a download and later pages of a listing to the endpoint of the first. An ETag
+    guards a range's bytes, so the other may send it too; a page makes sense only to the endpoint that gave its
+    marker, and a caller's own choice stands.
+    """
+    location = PRIMARY if target.location == PRIMARY else SECONDARY
+    if target.endpoints.secondary is None or (bound is None and location is SECONDARY):
+        return (location,)
+    if bound is None:
+        return (PRIMARY, SECONDARY)
+    return (location, SECONDARY if location is PRIMARY else PRIMARY) if _is_guarded(request) else (location,)
+
+
+def _is_guarded(request: Any) -> bool:
+    """Whether any endpoint's answer must hold the same bytes: it is a range of one version."""
+    ranged = "x-ms-range" in request.headers or "Range" in request.headers
+    return ranged and request.headers.get("If-Match", "*") != "*"
+
+
+def _subscribe(policy: _GeoPolicy, circuit: CircuitBreaker) -> None:
+    """Let a policy hear a circuit, which may be others' too, for as long as the policy is used."""
+    this = weakref.ref(policy)
+
+    def hear(event: BreakerEvent) -> None:
+        hearing = this()
+        if hearing is not None:
+            hearing._hear(event)
+
+    circuit.subscribe(hear)
+    weakref.finalize(policy, circuit.unsubscribe, hear).atexit = False
+
+
+def _checked_listeners(listeners: Iterable[Listener]) -> tuple[Listener, ...]:
+    try:
+        found = tuple(listeners)
+    except TypeError:
+        raise ValueError(f"listeners must be several callables, as in listeners=[print], not {listeners!r}") from None
+    for listener in found:
+        if not callable(listener):
+            raise ValueError(f"listeners must be callable, not {listener!r}")  # noqa: TRY004 (contract)
+    return found
+
+
+def _check_seconds(field: str, value: float, *, zero: bool = False) -> None:
+    numeric = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    if not numeric or value < 0 or (value == 0 and not zero):
+        raise ValueError(f"{field} must be finite and {'from' if zero else 'above'} 0 seconds, not {value!r}")

@@ -1,212 +1,604 @@
 """One read, from the request to the last byte of its body: which endpoint is asked, and what its answer means.
 
-Written once, as a coroutine, for threads and event loops: see `failover.storage.calls`.
+Written once, as coroutines, for threads and event loops: see `failover.storage.runtime`.
+
+The SDK's own retry surrounds `Read.failover_attempt`, which ends with an answer or with the failure that the SDK is to
+judge. A failover attempt has up to three rounds, and each request of them goes through `_ask`:
+
+1. The endpoints in order, as far as their circuits admit it.
+2. The last resort: those that a circuit has refused, whatever it says. A circuit may spare a read a hopeless attempt,
+   never its only hope.
+3. Where the first endpoint did not answer within `attempt_timeout`, and no other did: the question may be slow, and is
+   asked there again with the SDK's own time-outs.
+
+A read loses at most twice `attempt_timeout` to all this: from then on it goes as it would without us, to its first
+endpoint and with the SDK's own time-outs.
 """
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import time
 import weakref
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 
-from azure.core.exceptions import AzureError
-from azure.core.pipeline import PipelineRequest, PipelineResponse
+from azure.core.exceptions import AzureError, IncompleteReadError, ServiceResponseError
+from azure.core.pipeline import PipelineContext, PipelineRequest, PipelineResponse
 
-from failover.breaker import CircuitBreaker, Permit
-from failover.storage.answers import BODY_STATUSES
-from failover.storage.attempts import MOST_ATTEMPTS, Attempts, Ending
-from failover.storage.body import Body, Span, span_of
-from failover.storage.causes import describe_status, is_endpoint_failure
-from failover.storage.endpoints import PRIMARY, SECONDARY
+from failover.breaker import CircuitBreaker, CircuitOpen, FailureReported, Permit, State
+from failover.storage import _sdk
+from failover.storage.answers import (
+    BODY_STATUSES,
+    checks_md5,
+    error_status,
+    headers_of,
+    is_failure_status,
+    is_redirect,
+    matches_md5,
+    mismatch,
+    wanted_range,
+)
+from failover.storage.attempt import ATTEMPT, Attempt, Failure, Timeouts
+from failover.storage.body import Body, BodyTooSlow, Deadline, Span, span_of
+from failover.storage.causes import is_endpoint_failure, is_timeout
+from failover.storage.endpoints import PRIMARY, SECONDARY, Target
 from failover.storage.errors import BothEndpointsDown, NotReplicated
-from failover.storage.events import ReadEnded
-from failover.storage.guarded import guard
+from failover.storage.events import GeoEvent, ReadEnded, Retry
+from failover.storage.runtime import IO
 
-_NOT_THERE: Final = frozenset({404, 412})
+MOST_ATTEMPTS: Final = 10
+"""Tries at one endpoint within one failover attempt, where their number is not given; resumptions of one body."""
+
+# What an endpoint that is not the read's first may say although the first would know better: a replica that lags; a
+# primary that holds another version than the one that the read began with. All else that is no body is a refusal of its
+# own: a firewall, a gateway that knows no such host.
+_DO_NOT_KNOW: Final = frozenset({404, 412, 416})
+_LONGEST_ERROR: Final = 1024 * 1024  # bytes that are read for the sake of the connection, and of the SDK's message
+_PLACE_POLL: Final = 0.05  # seconds between two looks for a last resort's place
+_MOST_LOST: Final = 2  # times `attempt_timeout` by which a read may come later than without us
+
+_Judge = Callable[[Attempt, PipelineResponse[Any, Any], Mapping[str, str]], "Failure | None"]
 
 
-class Read(Attempts):
-    """Asks the endpoints in `order` until one answers.
+class GiveUp(Exception):  # noqa: N818 (it tells the SDK's retry, which knows no such error, not to try again)
+    """No later try would end otherwise: `Read.failure` is final."""
 
-    A circuit's permit is settled when the answer is whole: for a streamed body that is at its last byte, long
-    after `run` has returned.
+
+@dataclass(frozen=True, slots=True)
+class ReadContext:
+    """What all reads of one policy share.
+
+    Attributes:
+        io: Of threads or of event loops.
+        body: Its kind of body.
+        next: The rest of the pipeline.
+        insert_probe: Puts the probe before the transport, if it is not there; gives another object whenever it was not.
+        circuits: By location.
+        attempts: Tries at one endpoint within one failover attempt.
+        repeat_last_resort: Whether a last resort has as many.
+        backoff: Seconds from one try to the next.
+        attempt_timeout: Seconds, for an attempt where there is another endpoint to go to.
+        abandoned: Permits of bodies that nobody has read to their end.
+        refuses_secondary: Why a read must not have the secondary's answer; None: it may.
+        dispatch: Tells the listeners.
+        is_heard: Whether there are any.
     """
 
+    io: IO
+    body: type[Body]
+    next: Any
+    insert_probe: Callable[[], object]
+    circuits: Mapping[str, CircuitBreaker]
+    attempts: int
+    repeat_last_resort: bool
+    backoff: float
+    attempt_timeout: float
+    abandoned: deque[Permit]
+    refuses_secondary: Callable[[], Awaitable[str | None]]
+    dispatch: Callable[[GeoEvent], None]
+    is_heard: bool
+
+
+class Read:
+    """One read of a client.
+
+    Args:
+        shared: What it has in common with the policy's other reads.
+        request: The SDK's.
+        target: Where its resource is, at each endpoint.
+        order: The endpoints that it may ask, the first one first.
+        streamed: Its answer's body is read by the caller, in pieces.
+    """
+
+    failure: AzureError | None = None
+    """Why the last failover attempt gave no answer, where the SDK has no error that tells it."""
+
+    _requests = 0
+    _lost = 0.0  # seconds, of time-outs of `attempt_timeout` and of waiting for a last resort's place
+    _resumptions = 0
+    _resumed_at = -1  # bytes that had been delivered when the body broke off last
+    _fruitless = 0  # resumptions in a row that have brought nothing
     _ended = False
-    _absent: str | None = None  # what the secondary said that does not hold it
-
-    # Of the first attempt: where the circuit is calm it needs no permit.
-    _circuit: CircuitBreaker
-    _calm: Any = None
-
-    # Of the body that is being read.
-    _span: Span | None
-    # Weak, since it leads back here: in a circle each read would wait for the garbage collector, which took a tenth of
-    # a thread's reads.
+    _attempt: Attempt | None = None  # whose answer is being read
+    _span: Span | None = None
+    # Weak, since it leads back here: in a circle each read would wait for the garbage collector.
     _http: Callable[[], Any]
 
-    # --- the first attempt, of which nearly all reads need no more --------------------------------------------
-    #
-    # Without a coroutine: what `run` takes to begin is half of what a healthy read pays for its circuit.
+    def __init__(
+        self,
+        shared: ReadContext,
+        request: PipelineRequest[Any],
+        target: Target,
+        order: tuple[str, ...],
+        streamed: bool,
+    ) -> None:
+        self._shared = shared
+        self._request = request
+        self._target = target
+        self._order = order
+        self._streamed = streamed
+        self._has_body = streamed or request.http_request.method != "HEAD"
+        self._absent: str | None = None  # what the secondary said that does not hold it
+        self._too_slow: set[str] = set()  # endpoints whose bodies came too slowly
+        self._began_open = shared.circuits[PRIMARY].state is not State.CLOSED
+        self._started = time.perf_counter()
+        self._forget()
 
-    def begins(self) -> bool:
-        """Whether the read may ask its first endpoint at once, for `limit` seconds. If not: `run`."""
-        if self._order[0] is not PRIMARY:
-            return False
-        circuit = self._circuit = self._means.circuits[PRIMARY]
-        self._calm = circuit.calm
-        if self._calm is None:
-            permit = self._permit = circuit.admit_at_once()
-            if permit is None:
-                return False
-        if not self._target.is_as_asked:
-            self._request.http_request.url = self._target.url(PRIMARY)
-        self._attempts = 1
-        self._asked = self._started
-        return True
+    def _forget(self) -> None:
+        """Begin a round of questions: what the last one found is of no use to it."""
+        self._failures: dict[str, Failure] = {}
+        self._refused: list[str] = []  # endpoints whose circuits did not admit it
+        self._last_resorts: set[str] = set()  # endpoints that were asked although their circuits did not
+        self._done: set[str] = set()  # endpoints of which another try would say the same
+        self._stale: dict[str, Failure | None] = {}  # of an endpoint's first reset; None: that has been counted
+        self._timed_out: dict[str, Attempt] = {}  # what that means shows when another endpoint has answered, or not
 
-    def accepts(self, response: PipelineResponse[Any, Any]) -> bool:
-        """Whether that is the answer, and nothing is left to wait for. If not: `go_on`."""
-        self._flaw = self._examine(response, PRIMARY)
-        calm = self._calm
-        if calm is not None:
-            if self._is_there and self._circuit.calm is calm and not self._means.heard:
-                return True  # and nobody wants to know
-            self._permit = Permit.late(self._circuit, calm)
-        if self._flaw is not None or self._unread:
-            return False
-        self._take(PRIMARY)
-        self._guard_body(response.http_response)
-        return True
+    # --- which endpoint is asked --------------------------------------------------------------------------------
 
-    async def go_on(self, came: PipelineResponse[Any, Any] | BaseException) -> PipelineResponse[Any, Any]:
-        """`run` from where the first attempt was answered, or failed."""
-        if isinstance(came, BaseException):
-            if self._calm is not None:
-                self._permit = Permit.late(self._circuit, self._calm)
-            return await self.run(self._lose(PRIMARY, came))
-        return await self.run(self._conclude(came, PRIMARY))
+    async def failover_attempt(self) -> PipelineResponse[Any, Any]:
+        """The first answer of an endpoint, or else the response that the SDK's retry is to judge.
 
-    async def run(self, first: Ending | None = None) -> PipelineResponse[Any, Any]:
-        """The answer of the first endpoint that gives one; raises `BothEndpointsDown` or `NotReplicated`.
-
-        first: what is left to do of the first attempt, where that was begun.
+        Raises:
+            AzureError: The failure that the SDK's retry is to judge; `failure` says what it means.
+            GiveUp: As above, and it is not to try again.
         """
-        try:
-            for location in self._order:
-                response = await self._ask(location, first)
-                first = None
-                if response is None:
-                    continue
-                if location == SECONDARY and self._is_absence():
-                    http = response.http_response
-                    self._absent = describe_status(http.status_code, http.reason, http.headers)
-                    await self._discard(response)
-                    continue
-                self._guard_body(response.http_response)
+        self.failure = self._attempt = None
+        self._forget()
+        response = await self._first_answer(self._order, self._judge)
+        if response is not None:
+            return response
+        if self._is_pointless():
+            self._settle_timeouts(slow_question=False)
+            self.failure = self._explain()
+            raise GiveUp
+        first = self._order[0]
+        if first in self._timed_out:
+            response = await self._ask_patiently(self._timed_out.pop(first))
+            if response is not None:
                 return response
-        except Exception:
-            self._tell_end(None)
-            raise
-        self._tell_end(None)
-        raise self._failure()
+        self._settle_timeouts(slow_question=False)
+        failure = self._failures[first]
+        if len(self._order) > 1 or failure.is_refusal:
+            self.failure = self._explain()
+        if failure.error is not None:
+            raise failure.error
+        assert failure.response is not None  # noqa: S101 (it has one or the other)
+        return failure.response
 
-    def _is_absence(self) -> bool:
-        """Whether the secondary has said no to a question that is the primary's to answer."""
-        return PRIMARY in self._order and self._status in _NOT_THERE
+    async def _first_answer(self, order: tuple[str, ...], judge: _Judge) -> PipelineResponse[Any, Any] | None:
+        for location in order:
+            response = await self._ask(location, judge)
+            if response is not None:
+                return response
+        for location in tuple(self._refused):
+            response = await self._ask(location, judge, last_resort=True)
+            if response is not None:
+                return response
+        return None
 
-    def _failure(self) -> AzureError:
-        causes = {at: self._causes.get(at, "not asked, the read is bound to the other") for at in (PRIMARY, SECONDARY)}
-        if self._absent is not None:
-            return NotReplicated(causes[PRIMARY], self._absent)
-        return BothEndpointsDown(causes[PRIMARY], causes[SECONDARY])
+    def _is_pointless(self) -> bool:
+        """Whether to wait and ask again helps nobody: only the primary may hold it, and was down from the beginning."""
+        primary = self._shared.circuits[PRIMARY]
+        if self._absent is None or PRIMARY not in self._refused or not self._began_open:
+            return False
+        return PRIMARY in self._last_resorts or bool(primary.snapshot()["isolated"])
 
-    # --- the end of an answer ---------------------------------------------------------------------------------
+    async def _ask(
+        self, location: str, judge: _Judge, *, last_resort: bool = False
+    ) -> PipelineResponse[Any, Any] | None:
+        """Its answer, or None where it gave none: its circuit refuses, or all tries failed."""
+        shared = self._shared
+        if location is SECONDARY and len(self._order) > 1:
+            reason = await shared.refuses_secondary()
+            if reason is not None:
+                self._failures[location] = Failure.of_refusal(reason)
+                return None
+        circuit, asked_before = shared.circuits[location], self._requests
+        while True:
+            first = self._requests == asked_before
+            permit = await self._admit(circuit, location, last_resort=last_resort, first=first)
+            if permit is None:
+                return None
+            can_lose = (
+                len(self._order) > 1 and self._lost + shared.attempt_timeout <= _MOST_LOST * shared.attempt_timeout
+            )
+            if not can_lose and location is not self._order[0]:
+                permit.released()
+                self._failures[location] = Failure.of_refusal("not asked again, the read has waited long enough")
+                return None
+            timeouts = self._timeouts(shared.attempt_timeout if can_lose else None)
+            attempt = Attempt(location, permit, timeouts, self._silence(timeouts), shared.abandoned)
+            response = await self._try(attempt, judge)
+            if response is not None:
+                return response
+            repeats = shared.repeat_last_resort if last_resort else circuit.state is State.CLOSED
+            tried_enough = self._requests - asked_before >= shared.attempts
+            if location in self._done or permit.is_probe or not repeats or tried_enough:
+                return None
+            if shared.backoff:
+                await shared.io.sleep(self._request.context.transport, shared.backoff)
+
+    async def _admit(self, circuit: CircuitBreaker, location: str, *, last_resort: bool, first: bool) -> Permit | None:
+        """A permit to ask the endpoint.
+
+        A last resort that finds no place waits for those who have one. If they find the endpoint well, it goes on; if
+        that took them longer than an attempt may take and they did not, their failure is its own.
+        """
+        waited = 0.0
+        while True:
+            try:
+                permit = circuit.admit(last_resort=last_resort)
+            except CircuitOpen as error:
+                refusal = error
+            else:
+                if last_resort:
+                    self._last_resorts.add(location)
+                if waited < self._shared.attempt_timeout or not permit.is_last_resort:
+                    return permit
+                permit.released()
+                break
+            may_wait = last_resort and first and not circuit.snapshot()["isolated"]
+            if not may_wait or waited >= circuit.policy.probe_lease:  # by then a place is free again
+                break
+            await self._shared.io.sleep(self._request.context.transport, _PLACE_POLL)
+            waited += _PLACE_POLL
+            self._lost += _PLACE_POLL
+        if first and location not in self._refused:
+            self._refused.append(location)
+            last = refusal.last_error
+            # A circuit that is used elsewhere too may hold an error of which only the name is safe to tell.
+            words = str(last) if isinstance(last, FailureReported) else type(last).__name__
+            state = "ramping" if circuit.state is State.CLOSED else circuit.state.value
+            cause = f"circuit {state}" + ("" if last is None else f" after {words}")
+            self._failures[location] = Failure.of_refusal(cause, refusal)
+        return None
+
+    def _timeouts(self, limit: float | None) -> Timeouts:
+        context = self._request.context
+        return Timeouts(context.options, context.transport, limit)
+
+    def _silence(self, timeouts: Timeouts) -> float | None:
+        """Seconds for a streamed body's deadline; None where nobody else could send it faster."""
+        slow_everywhere = len(self._order) == 1 or self._too_slow.issuperset(self._order)
+        return None if slow_everywhere or not self._streamed else timeouts.silence
+
+    # --- one attempt --------------------------------------------------------------------------------------------
+
+    async def _try(self, attempt: Attempt, judge: _Judge) -> PipelineResponse[Any, Any] | None:
+        """The endpoint's answer to one request; None where it failed, and then the circuit knows."""
+        response, error = await self._send(attempt)
+        if error is not None and attempt.was_reset(error) and attempt.location not in self._stale:
+            # A connection that went stale in the pool is no outage: what a new one comes to will tell.
+            self._stale[attempt.location] = Failure.of_error(error, attempt.timeouts)
+            _sdk.drop_idle_connections(self._request.context.transport)
+            response, error = await self._send(attempt)
+        if error is not None:
+            self._on_error(attempt, error)
+            return None
+        return await self._on_answer(attempt, response, judge)
+
+    async def _ask_patiently(self, attempt: Attempt) -> PipelineResponse[Any, Any] | None:
+        """Ask an endpoint again that gave no answer in time, with the SDK's own time-outs."""
+        attempt.timeouts = self._timeouts(None)
+        attempt.silence = self._silence(attempt.timeouts)
+        self._done.discard(attempt.location)
+        return await self._try(attempt, self._judge_patiently)
+
+    async def _send(self, attempt: Attempt) -> tuple[PipelineResponse[Any, Any], BaseException | None]:
+        request, url = self._request, self._target.url(attempt.location)
+        if request.http_request.url != url:
+            request.http_request.url = url
+        self._requests += 1
+        attempt.begins(self._shared.insert_probe())
+        request.context[ATTEMPT] = attempt
+        attempt.timeouts.set_in(request.context.options)
+        try:
+            return await self._shared.io.send(self._shared.next, request), None
+        except BaseException as error:  # noqa: BLE001 (raised again, or the endpoint's)
+            return None, error  # type: ignore[return-value]  # one or the other
+        finally:
+            attempt.timeouts.take_from(request.context.options)
+            request.context.pop(ATTEMPT, None)
+
+    def _on_error(self, attempt: Attempt, error: BaseException) -> None:
+        if (
+            not attempt.was_probed
+            and self._shared.insert_probe() is not attempt.insertion
+            and is_endpoint_failure(error)
+        ):
+            # A sub-client that was made meanwhile took the probe away: nobody knows whose doing it was.
+            attempt.released()
+        elif not attempt.is_to_blame(error):
+            attempt.released()
+            raise error
+        self._blame(attempt, error)
+
+    def _blame(self, attempt: Attempt, error: BaseException) -> None:
+        """The endpoint gave no answer, and it was its doing."""
+        self._failures[attempt.location] = failure = Failure.of_error(error, attempt.timeouts)
+        if is_timeout(error):
+            self._done.add(attempt.location)  # it would take as long again
+            if attempt.timeouts.ended_by_limit(error):
+                self._lost += self._shared.attempt_timeout
+                self._timed_out[attempt.location] = attempt
+                return
+        self._fail(attempt, failure)
+
+    async def _on_answer(
+        self, attempt: Attempt, response: PipelineResponse[Any, Any], judge: _Judge
+    ) -> PipelineResponse[Any, Any] | None:
+        http, location = response.http_response, attempt.location
+        headers = headers_of(http)
+        failure = self._flaw(http, headers, response)
+        # The SDK reads these bodies as one, before it looks at the digest or raises: a break must show here.
+        digest = checks_md5(self._request.context, headers)
+        if (
+            failure is None
+            and self._has_body
+            and (digest or (self._streamed and http.status_code not in BODY_STATUSES))
+        ):
+            try:
+                await self._load(attempt, http, headers)
+            except BaseException as error:
+                if not is_endpoint_failure(error) and not isinstance(error, OSError):
+                    attempt.released()
+                    raise
+                self._blame(attempt, error)
+                return None
+            if digest and not matches_md5(http, headers):
+                cause = "the body does not match its MD5"
+                failure = Failure(cause, error=IncompleteReadError(cause))
+        if failure is not None:
+            self._failures[location] = failure
+            self._fail(attempt, failure, http)
+            await self._drain(attempt, http, headers)
+            return None
+        failure = judge(attempt, response, headers)
+        if failure is not None:
+            self._failures[location] = failure
+            self._done.add(location)
+            await self._drain(attempt, http, headers)
+            return None
+        return response
+
+    def _flaw(self, http: Any, headers: Mapping[str, str], response: PipelineResponse[Any, Any]) -> Failure | None:
+        """Why an answer counts as none, where its head tells."""
+        request = self._request.http_request
+        if http.status_code not in BODY_STATUSES:
+            cause = error_status(request, self._request.context, http, headers)
+        elif self._streamed and not self._resumptions:  # what goes on where a body broke off is judged by `_continues`
+            cause = mismatch(request.headers, headers)
+        else:
+            cause = None
+        if cause is None:
+            return None
+        if is_failure_status(http.status_code):
+            return Failure(cause, response=response)
+        return Failure(cause, error=ServiceResponseError(cause))
+
+    def _judge(
+        self, attempt: Attempt, response: PipelineResponse[Any, Any], headers: Mapping[str, str]
+    ) -> Failure | None:
+        """Take an answer; or say why it is none, although the endpoint is well."""
+        http, location = response.http_response, attempt.location
+        status = http.status_code
+        if location is not self._order[0] and not self._is_last_word(status, headers):
+            failure = Failure.of_status(response)
+            if status not in _DO_NOT_KNOW:
+                attempt.released()
+                return failure
+            if location is SECONDARY:
+                self._absent = failure.cause
+            attempt.succeeded()
+            return failure
+        self._settle_timeouts(slow_question=False)
+        self._failures = {}  # whose errors' frames lead back here
+        self._attempt = attempt
+        if is_redirect(status, headers):
+            attempt.released()  # no answer yet: where it leads to will tell
+        self._guard_body(http, headers)
+        return None
+
+    def _is_last_word(self, status: int, headers: Mapping[str, str]) -> bool:
+        """Whether an endpoint that is not the read's first may say so: a body, or that there is none to send."""
+        if status == 416:  # of a range from the first byte on: the blob is empty, which is a version as any other
+            wanted = wanted_range(self._request.http_request.headers)
+            return wanted is not None and wanted[0] == 0
+        return status < 300 or status == 304 or is_redirect(status, headers)
+
+    def _judge_patiently(
+        self, attempt: Attempt, response: PipelineResponse[Any, Any], headers: Mapping[str, str]
+    ) -> Failure | None:
+        """As `_judge`, of an answer that took longer than `attempt_timeout`: the question was slow, nobody failed."""
+        self._settle_timeouts(slow_question=True)
+        return self._judge(attempt, response, headers)
+
+    def _settle_timeouts(self, *, slow_question: bool) -> None:
+        """Let the circuits learn of attempts that got no answer in time: whether that was the endpoint's doing."""
+        waiting, self._timed_out = self._timed_out, {}
+        for location, attempt in waiting.items():
+            if slow_question:
+                attempt.released()
+            else:
+                self._fail(attempt, self._failures[location])
+
+    def _fail(self, attempt: Attempt, failure: Failure, http: Any = None) -> None:
+        if not attempt.is_open:
+            return
+        location = attempt.location
+        circuit, stale = self._shared.circuits[location], self._stale.get(location)
+        if stale is not None:
+            # It was the endpoint's doing after all: an attempt of its own, whose permit the repetition went on with.
+            self._stale[location] = None
+            if circuit.state is State.CLOSED:
+                with contextlib.suppress(CircuitOpen):
+                    permit = circuit.admit()
+                    self._fail(Attempt(location, permit, attempt.timeouts, None, self._shared.abandoned), stale)
+        if self._shared.is_heard:
+            # Told before the circuit learns of it, so that its opening is told after the failure that opened it.
+            now = circuit.snapshot()
+            failures = now["failures"] + (now["state"] == State.CLOSED.value)
+            self._shared.dispatch(Retry(location, failures, now["threshold"], failure.cause))
+        attempt.failed(failure.cause, http)
+
+    async def _load(self, attempt: Attempt, http: Any, headers: Mapping[str, str]) -> None:
+        if headers.get("content-length") != "0":  # of nothing azure-core says that it has been read before
+            await self._shared.io.load(http, Deadline(attempt.silence).spent)
+
+    async def _drain(self, attempt: Attempt, http: Any, headers: Mapping[str, str]) -> None:
+        """Read what little an error says, so that its connection can be used again; drop a long one.
+
+        It stays open otherwise: the SDK may want to read it too.
+        """
+        length = headers.get("content-length") or "0"
+        if not length.isdigit() or int(length) > _LONGEST_ERROR:
+            _sdk.close(http)
+        elif self._has_body:
+            try:
+                await self._load(attempt, http, headers)
+            except Exception:  # noqa: BLE001 (it is of no use any more, and may not even be what its headers say)
+                _sdk.close(http)
+
+    def _explain(self) -> AzureError:
+        unasked = Failure("not asked, the read is bound to the other")
+        primary, secondary = (self._failures.get(each, unasked) for each in (PRIMARY, SECONDARY))
+        kind = BothEndpointsDown if self._absent is None else NotReplicated
+        return kind(
+            primary.cause,
+            secondary.cause,
+            primary_error=primary.as_told(),
+            secondary_error=secondary.as_told(),
+        )
+
+    # --- the end of an answer -----------------------------------------------------------------------------------
 
     def ended(self) -> None:
         """The read is over, well."""
+        if not self._ended and self._attempt is not None:
+            self._attempt.succeeded()
+            self.tell_end(self._attempt.location)
+
+    def came_back(self, response: PipelineResponse[Any, Any] | None) -> None:
+        """The SDK's retry has done with it: `response` is the answer, or a failure that the client will raise."""
+        if self._attempt is None or response is None:
+            self.tell_end(None)
+        else:  # the SDK's retry has put its own word in that place
+            _sdk.set_location(response.http_response, self._attempt.location)
+
+    def tell_end(self, location: str | None) -> None:
+        """Tell the listeners, once, by which endpoint the read was answered; None: by none."""
         if not self._ended:
             self._ended = True
-            self._settle()
-            if self._means.heard:
-                self._tell_end(self._location)
+            if self._shared.is_heard:
+                seconds = time.perf_counter() - self._started
+                self._shared.dispatch(ReadEnded(location, self._requests, seconds))
 
-    def _tell_end(self, location: str | None) -> None:
-        self._means.tell(ReadEnded(location, self._attempts, time.perf_counter() - self._started))
-
-    def _guard_body(self, http: Any) -> None:
+    def _guard_body(self, http: Any, headers: Mapping[str, str]) -> None:
         """See to it that a streamed body arrives whole, whoever sends its rest."""
-        status, headers = self._status, self._headers
-        whole = self._is_there or self._digest or headers.get("content-length") == "0"
-        if whole or not self._streamed or status not in BODY_STATUSES:
+        is_stream = self._streamed and http.status_code in BODY_STATUSES
+        is_there = headers.get("content-length") == "0" or checks_md5(self._request.context, headers)
+        if not is_stream or is_there or not _sdk.wrap_stream_download(http, self._open_body):
             self.ended()
             return
-        span = span_of(status, headers)
-        if "x-ms-structured-body" in headers:
-            span = None  # framed with checksums of its own: two halves make no whole
-        self._span = span
+        self._span = span_of(http.status_code, headers) if self._request.http_request.method == "GET" else None
         self._http = weakref.ref(http)
-        guard(http, self._open_body)
-        if self._means.calls.read_by_pieces is not None:
-            self._means.calls.read_by_pieces(http)
 
     def _open_body(self, way: str, chunks: Any, args: Any, kwargs: Any) -> Body:
         span = self._span
-        return self._means.body(
-            self._means.calls,
+        return self._shared.body(
+            self._shared.io,
             self,
             chunks,
             length=None if span is None or span.encoded else span.length,
-            silence=self._patience.silence,
             reopen=lambda http: getattr(http, way)(*args, **kwargs),
         )
 
-    async def resume(self, reopen: Callable[[Any], Any], delivered: int, error: BaseException) -> tuple[Any, int]:
-        """What is missing of a body of which so many bytes were delivered when `error` broke it off."""
-        try:
-            await self._break(error)
-            return await self._rest(error, self._span, delivered, reopen)
-        except Exception:
-            self._tell_end(None)
-            raise
+    @property
+    def silence(self) -> float | None:
+        """See `failover.storage.body.Source`."""
+        return None if self._attempt is None else self._attempt.silence
 
-    async def _break(self, error: BaseException) -> None:
-        """The body broke off, or its reader was interrupted: that is raised again."""
-        if self._permit is None:
+    async def resume(self, reopen: Callable[[Any], Any], delivered: int, error: BaseException) -> tuple[Any, int]:
+        """See `failover.storage.body.Source`.
+
+        Raises:
+            BaseException: `error`, where the rest cannot be had: the SDK then begins again as it does without us.
+        """
+        attempt = self._attempt
+        assert attempt is not None  # noqa: S101 (there is a body)
+        if not attempt.is_open or not is_endpoint_failure(error):
+            attempt.released()
+            if isinstance(error, Exception):  # else its reader does not want the rest
+                self.tell_end(None)
             raise error
         http = self._http()
-        if http is not None and is_endpoint_failure(error):
-            http.internal_response.close()  # or its socket would be open for as long as the SDK keeps the answer
-        await self._lose(self._location, error)
-
-    async def _rest(
-        self, error: BaseException, span: Span | None, delivered: int, opened: Callable[[Any], Any]
-    ) -> tuple[Any, int]:
-        """What is missing of the body, from the other endpoint or else from the same, under the same ETag.
-
-        Gives its pieces, None where nothing is missing, and how many of their first bytes were delivered before.
-        Raises `error` where it cannot be asked for: the SDK begins again then.
-        """
-        if span is None:
-            raise error
-        if span.length is not None and delivered >= span.length and not span.encoded:
+        if http is not None:
+            _sdk.close(http)  # or its socket would be open for as long as the SDK keeps the answer
+        self._fail(attempt, Failure.of_error(error, attempt.timeouts))
+        if isinstance(error, BodyTooSlow):
+            self._too_slow.add(attempt.location)
+        span = self._span
+        if span is not None and span.length is not None and delivered >= span.length and not span.encoded:
             return None, 0
-        self._request = PipelineRequest(copy.deepcopy(self._request.http_request), self._request.context)
-        skip = span.ask_for_rest(self._request.http_request.headers, delivered)
-        here = self._location
-        for location in [at for at in self._order if at != here] + [at for at in self._order if at == here]:
-            if self._resumptions == MOST_ATTEMPTS:
-                break
+        self._fruitless = self._fruitless + 1 if delivered == self._resumed_at else 0
+        self._resumed_at = delivered
+        if span is not None and self._resumptions < MOST_ATTEMPTS and self._fruitless < len(self._order):
             self._resumptions += 1
-            response = await self._ask(location)
-            if response is None:
-                continue
+            skip = self._ask_for_rest(span, delivered)
+            here = attempt.location
+            order = (*(at for at in self._order if at != here), *(at for at in self._order if at == here))
+            response = await self._first_answer(order, self._continues(span, delivered))
+            self._settle_timeouts(slow_question=False)
+            if response is not None:
+                return reopen(response.http_response), skip
+        self.tell_end(None)
+        raise error
+
+    def _ask_for_rest(self, span: Span, delivered: int) -> int:
+        """Let the next request be for the rest of a body. Returns how many of its first bytes were delivered before."""
+        context, request = self._request.context, copy.deepcopy(self._request.http_request)
+        # Hooks have seen the answer that the body belongs to, and count each byte once.
+        options = {**context.options, "raw_response_hook": _ignore}
+        self._request = PipelineRequest(request, PipelineContext(context.transport, **options))
+        self._forget()
+        return span.ask_for_rest(request.headers, delivered)
+
+    def _continues(self, span: Span, delivered: int) -> _Judge:
+        def judge(attempt: Attempt, response: PipelineResponse[Any, Any], headers: Mapping[str, str]) -> Failure | None:
             http = response.http_response
-            if span.is_continued_by(http.status_code, http.headers, delivered):
-                self._http = weakref.ref(http)
-                return opened(http), skip
-            self._causes[location] = describe_status(http.status_code, http.reason, http.headers)
-            await self._discard(response)
-        raise self._failure()
+            if not span.is_continued_by(http.status_code, headers, delivered):
+                attempt.succeeded()
+                return Failure.of_status(response)
+            self._attempt = attempt
+            self._http = weakref.ref(http)
+            return None
+
+        return judge
+
+
+def _ignore(_response: Any) -> None:
+    """A hook that hears nothing."""

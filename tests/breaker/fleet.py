@@ -10,7 +10,7 @@ from failover.breaker import CircuitBreaker, CircuitOpen, ConsecutiveFailures, C
 from failover.breaker.distributed.worker import worker_of
 from failover.breaker.stores import StoredRecord, StoreError
 from failover.breaker.stores.memory import MemoryStore
-from tests.breaker.clock import Clock
+from tests.clock import Clock
 
 POLICY = Policy(trip=ConsecutiveFailures(2), recovery=Cooldown(10.0), probe_lease=30.0)
 

@@ -31,7 +31,8 @@ from failover.breaker import (
     Verdict,
     failures,
 )
-from tests.breaker.clock import PATIENCE, Clock, half_open, state
+from tests.breaker.circuits import PATIENCE, half_open, state
+from tests.clock import Clock
 
 Work = Callable[[], Awaitable[Any]]
 Run = Callable[[CircuitBreaker, Work], Coroutine[Any, Any, Any]]

@@ -21,7 +21,7 @@ from failover.breaker.stores.blob import BlobStore
 from failover.breaker.stores.redis import RedisStore
 from failover.breaker.stores.store import OPERATION_SECONDS, key_of
 from failover.breaker.stores.table import TableStore
-from tests.breaker.clock import state
+from tests.breaker.circuits import state
 from tests.breaker.conftest import KINDS, connection_string
 from tests.breaker.deployments import run_cluster
 from tests.breaker.fleet import boom

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from failover.breaker import Breakers, CircuitBreaker, CircuitOpen, ConsecutiveFailures, Policy, State
 from failover.breaker.uris import itself_and_above, normal
-from tests.breaker.clock import Clock
+from tests.clock import Clock
 
 FRAGILE = Policy(trip=ConsecutiveFailures(1))
 

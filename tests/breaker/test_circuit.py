@@ -15,7 +15,6 @@ import threading
 import time
 import traceback
 from collections.abc import AsyncIterator, Callable, Iterator
-from types import TracebackType
 from typing import Any
 
 import pytest
@@ -42,7 +41,9 @@ from failover.breaker import (
     failures,
 )
 from failover.breaker.stores import open_store
-from tests.breaker.clock import PATIENCE, Clock
+from tests.breaker.circuits import PATIENCE, half_open, state
+from tests.breaker.locks import recording
+from tests.clock import Clock
 
 
 @pytest.fixture
@@ -83,11 +84,6 @@ WAYS = [by_call, by_decorator, by_block, by_permit]
 every_way = pytest.mark.parametrize("run", WAYS)
 
 
-def state(breaker: CircuitBreaker) -> State:
-    """Its state now. (After one assert on `breaker.state` mypy takes it to stay.)"""
-    return breaker.state
-
-
 def boom() -> None:
     raise OSError("down")
 
@@ -103,14 +99,6 @@ def raising(error: BaseException) -> Callable[[], Any]:
         raise error
 
     return fn
-
-
-def half_open(clock: Clock, **policy: Any) -> CircuitBreaker:
-    """A circuit whose next call is a probe."""
-    breaker = CircuitBreaker("b", Policy(recovery=Cooldown(10.0), **policy), clock=clock)
-    breaker.trip()
-    clock.now += 10.0
-    return breaker
 
 
 # --- threads ----------------------------------------------------------------------------------------------------------
@@ -165,30 +153,6 @@ def until_told(breaker: CircuitBreaker) -> None:
     while not breaker._events.is_idle:
         assert time.monotonic() < over, "events are left"
         time.sleep(0.001)
-
-
-class RecordingLock:
-    """A lock that counts how often it is taken."""
-
-    def __init__(self) -> None:
-        self.taken = 0
-        self.was_broken = False
-        self._lock = threading.RLock()
-
-    def __enter__(self) -> bool:
-        self.taken += 1
-        return self._lock.__enter__()
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._lock.__exit__(kind, error, trace)
-
-
-def recording(breaker: CircuitBreaker) -> RecordingLock:
-    lock = RecordingLock()
-    breaker._lock = lock  # type: ignore[assignment]
-    return lock
 
 
 # --- a call -----------------------------------------------------------------------------------------------------------
@@ -468,25 +432,18 @@ def test_a_permit_is_settled_once(first: str, second: str) -> None:
         settle(permit, second)
 
 
-def test_another_try_is_no_new_call(clock: Clock) -> None:
+def test_who_asks_while_it_is_closed_only_is_not_turned_away(clock: Clock) -> None:
+    """As a read does with its attempts at one endpoint: giving up is no refusal, which `AfterCalls` would count."""
     breaker = CircuitBreaker("b", Policy(ConsecutiveFailures(3), AfterCalls(1)), clock=clock)
-    permit = breaker.admit()
     tries = 0
-    while True:
+    while state(breaker) is State.CLOSED:
         tries += 1
-        permit.failed(OSError("down"))
-        following = permit.again()
-        if following is None:
-            break
-        permit = following
+        breaker.admit().failed(OSError("down"))
     assert tries == 3
-    assert breaker.snapshot()["calls_left"] == 1, "giving up is not being turned away"
+    assert breaker.snapshot()["calls_left"] == 1
     with pytest.raises(CircuitOpen):
         breaker.admit()
-    probe = breaker.admit()
-    assert probe.is_probe
-    probe.failed(OSError("down"))
-    assert probe.again() is None
+    assert breaker.admit().is_probe
 
 
 # --- the lock ---------------------------------------------------------------------------------------------------------

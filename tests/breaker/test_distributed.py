@@ -17,8 +17,9 @@ from failover.breaker.distributed.record import ProbeLease, SharedRecord, Unread
 from failover.breaker.distributed.worker import worker_of
 from failover.breaker.stores import open_store
 from failover.breaker.stores.memory import MemoryStore
-from tests.breaker.clock import Clock, state
+from tests.breaker.circuits import state
 from tests.breaker.fleet import POLICY, Fleet, Process, Side, boom
+from tests.clock import Clock
 
 
 def all_are(fleet: Fleet, wanted: State) -> bool:

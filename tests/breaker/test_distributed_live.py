@@ -21,7 +21,7 @@ from failover.breaker.stores.blob import BlobStore
 from failover.breaker.stores.memory import MemoryStore
 from failover.breaker.stores.redis import RedisStore
 from failover.breaker.stores.table import TableStore
-from tests.breaker.clock import state
+from tests.breaker.circuits import state
 from tests.breaker.conftest import KINDS
 from tests.breaker.fleet import boom
 from tests.breaker.test_stores import silent_server
@@ -55,6 +55,22 @@ def two_ways(url: str) -> list[Store]:
     for store in ways:
         store.refresh = 0.1
     return ways
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_circuit_that_joins_when_a_look_is_due_hears_of_an_old_record(
+    kind: str, store_url: Callable[[str], str]
+) -> None:
+    one, other = two_ways(store_url(kind))
+    other.refresh = 0.0  # a look is always due
+    CircuitBreaker("old", store=one).isolate()
+    shared = CircuitBreaker("shared", store=one)
+    looking = CircuitBreaker("shared", store=other)
+    for change, expected in ((shared.isolate, State.OPEN), (shared.reset, State.CLOSED)):
+        change()
+        wait_for(lambda expected=expected: state(looking) is expected)  # type: ignore[misc]
+    late = CircuitBreaker("old", store=other)
+    wait_for(lambda: late.snapshot()["isolated"])
 
 
 @pytest.mark.parametrize("kind", KINDS)

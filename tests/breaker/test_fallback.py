@@ -21,7 +21,7 @@ from failover.breaker import (
     State,
     Verdict,
 )
-from tests.breaker.clock import state
+from tests.breaker.circuits import state
 
 DOWN = OSError("down")
 

@@ -13,7 +13,7 @@ import pytest
 
 from failover.breaker import CircuitBreaker, Policy, State
 from failover.breaker.stores import open_store
-from tests.breaker.clock import state
+from tests.breaker.circuits import state
 from tests.breaker.test_distributed_live import wait_for
 
 ROOT = Path(__file__).parents[2]

@@ -23,7 +23,8 @@ from failover.breaker import (
     Verdict,
     failures,
 )
-from tests.breaker.clock import PATIENCE, Clock, half_open, state
+from tests.breaker.circuits import PATIENCE, half_open, state
+from tests.clock import Clock
 
 
 @pytest.fixture

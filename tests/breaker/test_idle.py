@@ -15,7 +15,7 @@ import redis
 from failover.breaker import CircuitBreaker, State
 from failover.breaker.distributed.worker import worker_of
 from failover.breaker.stores import Store, open_store
-from tests.breaker.clock import state
+from tests.breaker.circuits import state
 from tests.breaker.conftest import connection_string
 from tests.breaker.fronts import Front, front
 from tests.breaker.test_distributed_live import wait_for

@@ -22,7 +22,8 @@ from failover.breaker import (
     Transition,
 )
 from failover.breaker.stores import open_store
-from tests.breaker.clock import Clock, half_open, state
+from tests.breaker.circuits import half_open, state
+from tests.clock import Clock
 
 
 def opened(clock: Clock, **policy: object) -> CircuitBreaker:

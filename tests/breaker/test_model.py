@@ -546,18 +546,6 @@ class CircuitAgainstModel(RuleBasedStateMachine):
 
     @precondition(lambda self: self.held)
     @rule(data=st.data())
-    def try_again(self, data: st.DataObject) -> None:
-        """A second try of a call that was admitted while closed, as after a failure."""
-        permit, call = data.draw(st.sampled_from(self.held))
-        again = permit.again()
-        if self.model.state == "closed" and call.era is self.model.era:
-            assert again is not None
-            self.held.append((again, Held(self.model.now, self.model.era, probe=False)))
-        else:
-            assert again is None
-
-    @precondition(lambda self: self.held)
-    @rule(data=st.data())
     def forget(self, data: st.DataObject) -> None:
         """A caller that never comes back."""
         self.held.pop(data.draw(st.integers(0, len(self.held) - 1)))

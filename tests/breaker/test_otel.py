@@ -13,7 +13,7 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
 from failover.breaker import AfterCalls, Breakers, CircuitBreaker, CircuitOpen, ConsecutiveFailures, Cooldown, Policy
 from failover.breaker.otel import MOST, OTHERS, Metrics
-from tests.breaker.clock import Clock
+from tests.clock import Clock
 
 POLICY = Policy(trip=ConsecutiveFailures(2), recovery=Cooldown(10.0))
 

@@ -23,7 +23,8 @@ from failover.breaker import (
     Transition,
     failures,
 )
-from tests.breaker.clock import Clock, state
+from tests.breaker.circuits import state
+from tests.clock import Clock
 
 
 @pytest.fixture

@@ -42,7 +42,8 @@ from failover.breaker import (
     Transition,
 )
 from failover.breaker.dispatcher import MOST_EVENTS
-from tests.breaker.clock import PATIENCE, Clock, half_open, state
+from tests.breaker.circuits import PATIENCE, half_open, state
+from tests.clock import Clock
 
 ROOT = Path(__file__).parent.parent.parent
 

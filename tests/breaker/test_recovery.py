@@ -26,7 +26,8 @@ from failover.breaker import (
     State,
 )
 from failover.breaker.retry_after import retry_after_of
-from tests.breaker.clock import Clock, half_open, state
+from tests.breaker.circuits import half_open, state
+from tests.clock import Clock
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from failover.breaker import CircuitBreaker, Cooldown, Policy, State
 from failover.breaker.distributed.worker import worker_of
 from failover.breaker.stores import Store, StoreError, open_store
 from failover.breaker.stores.redis import RedisStore
-from tests.breaker.clock import state
+from tests.breaker.circuits import state
 from tests.breaker.deployments import Group, run_cluster, run_sentinel, wait_until
 from tests.breaker.fleet import boom
 from tests.breaker.test_stores import NAMES

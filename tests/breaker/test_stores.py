@@ -23,8 +23,9 @@ from failover.breaker.stores import Store, StoredRecord, StoreError, open_store
 from failover.breaker.stores.memory import MemoryStore
 from failover.breaker.stores.store import LARGEST, age_by, changes_of, key_of
 from tests.breaker.conftest import KINDS, connection_string
+from tests.clock import Clock
 from tests.redis_server import RedisServer, free_port, run_redis, run_tls_front
-from tests.servers import Azurite, Clock, make_certificate
+from tests.servers import Azurite, make_certificate
 
 ROOT = Path(__file__).parents[2]
 NAMES = [

@@ -13,7 +13,7 @@ import pytest
 
 from failover.breaker import Breakers, CircuitBreaker, State
 from failover.breaker.stores import Store, StoreClosed, open_store
-from tests.breaker.clock import state
+from tests.breaker.circuits import state
 from tests.breaker.conftest import KINDS
 from tests.breaker.test_distributed_live import another_way, wait_for
 

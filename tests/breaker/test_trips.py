@@ -32,7 +32,8 @@ from failover.breaker import (
     Verdict,
     trips,
 )
-from tests.breaker.clock import PATIENCE, Clock, state
+from tests.breaker.circuits import PATIENCE, state
+from tests.clock import Clock
 
 
 @pytest.fixture

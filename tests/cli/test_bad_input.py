@@ -268,7 +268,7 @@ def test_help_fits_a_terminal_and_tells_every_default(run: Runner) -> None:
         "--timeout": "2.0",
         "--fault": "503",
         "--replication-lag": "(1.0)",
-        "--state": "memory://",
+        "--state": "(memory://)",
         "--plain": "(live on a terminal, else plain)",
         "--older-than": "300.0",
     }

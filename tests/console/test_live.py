@@ -17,6 +17,7 @@ from rich.console import Console
 from failover.console.live import LiveScreen, render
 from failover.console.view import View
 from failover.demo import events as ev
+from tests.clock import Clock
 from tests.console.story import ACCOUNT, STAGES, aside, read, started, trip, view_of, whole
 
 SIZES = [(80, 24), (120, 40), (20, 5), (60, 15), (1, 1), (2, 3), (40, 10), (79, 50), (300, 5), (300, 100)]
@@ -203,17 +204,9 @@ def test_markup_from_outside_is_text() -> None:
     assert "[red]x[/red]" in render(view, 80, 24).plain
 
 
-class _Clock:
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 def _live(stream: io.StringIO, **options: Any) -> LiveScreen:
     console = Console(file=stream, force_terminal=True, width=80, height=24, **options)
-    return LiveScreen(console, clock=_Clock(), time_of_day=lambda: 1_760_000_000.0)
+    return LiveScreen(console, clock=Clock(100.0), time_of_day=lambda: 1_760_000_000.0)
 
 
 def test_the_screen_is_taken_and_given_back_with_a_summary() -> None:

@@ -13,7 +13,7 @@ from azure.storage.blob import BlobServiceClient
 
 from failover.demo.faults import SLOW_SHARE, Fault, FaultTransport
 from failover.standin import StandIn
-from failover.storage.causes import describe_error, is_endpoint_failure, is_timeout
+from failover.storage.causes import failure_cause, is_endpoint_failure, is_timeout
 from tests.servers import credential
 
 BASE = "https://mine.blob.core.windows.net"
@@ -132,7 +132,7 @@ def test_a_reset_is_told_as_one() -> None:
         transport.send(HttpRequest("GET", f"{BASE}/box/HelloWorld"))
     assert is_endpoint_failure(caught.value)
     assert not is_timeout(caught.value)
-    assert describe_error(caught.value) == "connection reset"
+    assert failure_cause(caught.value) == "connection reset"
     assert inner.sent == []
 
 

@@ -14,10 +14,12 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from tests.storage.raw import KIB, Answer, Asked, RawServer, ranged
+from tests.storage.account import KIB
+from tests.storage.raw_server import Answer, Asked, RawServer, ranged
 
 CONTENTS: Final = {f"blob{size}": random.Random(size).randbytes(size) for size in (13, 5 * KIB, 100 * KIB)}
 KINDS: Final = ("503", "timeout", "reset", "cut", "slow", "down", "trickle")
+MORE_KINDS: Final = (*KINDS, "429", "etag")
 HARMLESS: Final = ("well", "slow")
 SILENCE: Final = 1.0  # seconds: attempt_timeout
 COOLDOWN: Final = 0.1  # seconds
@@ -28,6 +30,12 @@ def _answer(kind: str, asked: Asked) -> Answer:
     good = ranged(CONTENTS[asked.target.partition("?")[0].rpartition("/")[2]], asked)
     if kind == "503":
         return Answer("HTTP/1.1 503 Busy\nContent-Length: 4", b"busy")
+    if kind == "429":
+        return Answer("HTTP/1.1 429 Too Many Requests\nContent-Length: 4", b"busy")
+    if (
+        kind == "etag" and "if-match" in asked.headers
+    ):  # another version than asked for; of the first range who could tell
+        return Answer(good.head.replace('"0x1"', '"0x2"'), good.body[::-1])
     if kind == "timeout":
         return Answer("", b"", "hang")
     if kind == "reset":
@@ -87,6 +95,10 @@ class Account:
                     link.getresponse().read()
                 if self.faults[at] in HARMLESS and time.monotonic() - began > SILENCE / 2:
                     self._late[at].append([began, time.monotonic()])
+
+    def was_late(self, began: float, ended: float) -> bool:
+        """Whether the machine was too busy, at some time between, for an endpoint that was well."""
+        return any(first <= ended and last >= began for times in self._late.values() for first, last in times[-50:])
 
     @property
     def late(self) -> int:

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from failover.standin import StandIn
 from tests.servers import make_certificate
-from tests.storage.raw import Answer, Asked, RawServer
+from tests.storage.raw_server import Answer, Asked, RawServer
 
 NAME = "primary.invalid"
 """The primary's host where it has a name: it is resolved as long as `Front.known`."""

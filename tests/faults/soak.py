@@ -29,7 +29,8 @@ from azure.core.exceptions import AzureError
 from failover.breaker import ConsecutiveFailures, Cooldown, Policy
 from failover.storage import BothEndpointsDown, GeoFailover, ReadEnded, Retry
 from tests.faults.endpoints import CONTENTS, COOLDOWN, KINDS, SILENCE, Account, serving
-from tests.storage.raw import KIB, connect
+from tests.storage.account import KIB
+from tests.storage.clients import connect
 
 WEIGHTS: Final = (50, 40, 10)
 RANGE: Final = 16 * KIB  # what one request asks for: the largest blob takes seven

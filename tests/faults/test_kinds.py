@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from azure.core.exceptions import HttpResponseError
 
 from failover.breaker import AfterCalls, ConsecutiveFailures, FailureReported, Policy
 from failover.demo import events as ev
@@ -26,7 +27,9 @@ from failover.storage import BothEndpointsDown, GeoFailover
 from tests.driving import environment, run
 from tests.faults.front import Front
 from tests.faults.kinds import KINDS, T_DEMO, Kind, T
-from tests.storage import aio, raw
+from tests.storage import clients
+from tests.storage.account import HELLO, store
+from tests.storage.async_client import WaitingGeoFailover
 
 SLACK = 5.0
 """Seconds that a busy machine may add: less than what a drip or an endless answer would take without a bound."""
@@ -72,7 +75,7 @@ class Reader:
 
     def __post_init__(self) -> None:
         options = {} if self.front.certificate is None else {"connection_verify": str(self.front.certificate)}
-        self._service = raw.connect(self.front, self.policy, **options)
+        self._service = clients.connect(self.front, self.policy, **options)
         self._blob = self._service.get_blob_client("demo", "HelloWorld")
 
     def read(self, patience: float | None = None) -> bytes:
@@ -90,16 +93,11 @@ class Reader:
 
 
 @pytest.fixture(params=["sync", "aio"])
-def reader(
-    request: pytest.FixtureRequest, front: Front, kind: Kind, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Reader]:
-    policy: Any = GeoFailover
-    if request.param == "aio":
-        monkeypatch.setattr(raw, "connect", aio.connect)
-        policy = aio.GeoFailover
-    raw.store(front.standin)
+def reader(request: pytest.FixtureRequest, front: Front, kind: Kind) -> Iterator[Reader]:
+    policy: Any = WaitingGeoFailover if request.param == "aio" else GeoFailover
+    store(front.standin)
     count = kind.counts if request.param == "sync" or kind.aio is None else kind.aio
-    reader = Reader(front, kind, policy(policy=POLICY, attempt_timeout=attempt_timeout(kind)), count)
+    reader = Reader(front, kind, policy(policy=POLICY, retry=None, attempt_timeout=attempt_timeout(kind)), count)
     with reader._service:
         yield reader
 
@@ -122,27 +120,34 @@ def test_a_read_while_the_primary_misbehaves(reader: Reader) -> None:
         failures += 1
     assert reader.verdict == ("open", 5)
     for _ in range(ASIDE):
-        assert reader.read(PATIENCE) == raw.HELLO
+        assert reader.read(PATIENCE) == HELLO
     assert front.spoilt == spoilt
     front.end(kind)
-    assert reader.read(PATIENCE) == raw.HELLO  # the probe
+    assert reader.read(PATIENCE) == HELLO  # the probe
     assert reader.verdict == ("closed", 0)
 
 
 @pytest.mark.parametrize("kind", BOTH, indirect=True)
 def test_a_read_while_both_endpoints_misbehave(reader: Reader) -> None:
-    """One clear error in bounded time that names both causes and no address, or the right bytes in pieces."""
+    """One clear error in bounded time that names both causes and no address, or the right bytes in pieces.
+
+    The time-outs are the caller's: else the question might be slow, and would be asked again with the SDK's own. A body
+    that nobody can send to its end is asked for again by the SDK, twice and a second later, and is its error then.
+    """
     front, kind = reader.front, reader.kind
     front.both = True
     front.begin(kind)
     try:
-        got, said = reader.read(), None
+        got, said = reader.read(attempt_timeout(kind)), None
     except BothEndpointsDown as error:
         got, said = b"", str(error)
+    except HttpResponseError:
+        assert reader.took[0] <= 6 * (kind.costs + 1) * T + 2 + SLACK
+        return
     if said is None:
         # What arrived before a break counts where the transport hands it out: aiohttp does.
         assert kind.pieces
-        assert got == raw.HELLO
+        assert got == HELLO
     else:
         assert re.search(f"Primary: .*({kind.cause}).*Secondary: .*({kind.cause})", said)
         assert not re.search("127.0.0.1|http:|sig=", said)
@@ -182,7 +187,7 @@ def test_the_demonstration_while_its_primary_misbehaves(front: Front, kind: Kind
 
     reads = [each for each in heard if isinstance(each, ev.Read)]
     assert len(reads) == config.requests
-    wrong = range(2, last + 1) if kind.gets != raw.HELLO else range(0)
+    wrong = range(2, last + 1) if kind.gets != HELLO else range(0)
     assert [each.n for each in reads if not each.ok] == list(wrong)
     assert {each.error for each in reads if not each.ok} <= {"the bytes are not those that were uploaded"}
     assert answered is (not wrong)

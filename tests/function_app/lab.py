@@ -19,7 +19,7 @@ from azure.functions.queue import QueueMessage  # the one that the worker makes
 from circuit import circuit_for
 from downstream import Downstream
 from settings import Settings
-from tests.breaker.clock import Clock
+from tests.clock import Clock
 from tests.function_app.remote import Remote
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from settings import Settings
-from tests.breaker.clock import PATIENCE
+from tests.breaker.circuits import PATIENCE
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "examples" / "function_app"

@@ -18,7 +18,7 @@ import pytest
 from circuit import circuit_for
 from failover.breaker.stores import StoredRecord
 from failover.breaker.stores.memory import MemoryStore
-from tests.breaker.clock import PATIENCE
+from tests.breaker.circuits import PATIENCE
 from tests.breaker.conftest import connection_string
 from tests.breaker.fleet import Side
 from tests.function_app.lab import Lab, run

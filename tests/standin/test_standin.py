@@ -20,7 +20,8 @@ from azure.core.exceptions import HttpResponseError, ResourceNotFoundError, Serv
 from azure.storage.blob import BlobClient, BlobServiceClient, ContainerClient
 
 from failover.standin import Exchange, Hit, StandIn
-from tests.servers import Clock, credential
+from tests.clock import Clock
+from tests.servers import credential
 
 HELLO = b"Hello, World!"
 
@@ -30,7 +31,7 @@ class Clocks:
 
     def __init__(self) -> None:
         self.monotonic = Clock(50.0)
-        self.wall = Clock()
+        self.wall = Clock(1_700_000_000.0)
 
     def advance(self, seconds: float) -> None:
         self.monotonic.advance(seconds)

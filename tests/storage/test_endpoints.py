@@ -170,9 +170,16 @@ def test_without_the_sdks_hosts_the_url_tells_the_primary() -> None:
     target = find_target("https://acct.blob.core.windows.net/box/blob", None, bound=None)
 
     assert target.url(PRIMARY) == "https://acct.blob.core.windows.net/box/blob"
+    assert target.endpoints.secondary == "https://acct-secondary.blob.core.windows.net"
+    assert target.endpoints.name(SECONDARY) == "acct-secondary.blob.core.windows.net"
+    assert target.endpoints.name(PRIMARY) == "acct.blob.core.windows.net"
+
+
+def test_an_endpoint_that_nobody_knows_is_called_none() -> None:
+    target = find_target("https://files.example.com/box/blob", None, bound=None)
+
     assert target.endpoints.secondary is None
-    assert target.endpoints.host(SECONDARY) == "none"
-    assert target.endpoints.host(PRIMARY) == "acct.blob.core.windows.net"
+    assert target.endpoints.name(SECONDARY) == "none"
 
 
 def test_a_sas_goes_along() -> None:
@@ -236,7 +243,8 @@ def test_the_resource_survives_any_mangling(
         ("HEAD", "http://h/a/box/blob", False),
         ("PUT", "http://h/a/box/blob", True),
         ("DELETE", "http://h/a/box/blob", True),
-        ("POST", "http://h/a/box/blob?comp=query", True),
+        ("POST", "http://h/a/box/blob?comp=query", False),
+        ("POST", "http://h/a/box?comp=batch", True),
         ("GET", "http://h/a/jobs/messages", True),
         ("GET", "http://h/a/jobs/messages?numofmessages=2&visibilitytimeout=5", True),
         ("GET", "http://h/a/jobs/messages?peekonly=false", True),

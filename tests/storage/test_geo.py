@@ -1,498 +1,277 @@
-"""GeoFailover with the real SDK over real sockets: which endpoint a read asks, how often, and what comes of it."""
+"""What a GeoFailover is given, who may share what, and what many threads and connections make of it."""
 
 from __future__ import annotations
 
+import inspect
+import math
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import pytest
-from azure.core import MatchConditions
-from azure.core.exceptions import AzureError, HttpResponseError, ResourceNotFoundError
-from azure.storage.blob import BlobServiceClient
+from azure.core.exceptions import AzureError, HttpResponseError
+from azure.storage.blob import ExponentialRetry
 
 from failover.breaker import AfterCalls, CircuitBreaker, ConsecutiveFailures, Cooldown, Policy, State
 from failover.standin import StandIn
-from failover.storage import BothEndpointsDown, GeoFailover, NotReplicated
-from tests.servers import Account, Clock, credential
-from tests.storage.raw import (
-    HELLO,
-    TEACHING,
-    Answer,
-    Pair,
-    RawServer,
-    Relay,
-    Trail,
-    blob_of,
-    connect,
-    container_of,
-    delay,
-    ranged,
-    replace_sleep,
-    spoil,
-    status,
-    store,
-)
+from failover.storage import PRODUCTION, AsyncGeoFailover, GeoFailover
+from tests.servers import Account, Azurite, credential
+from tests.storage.account import CONTENT, HELLO, Trail, sas_of, spoil, status, store
+from tests.storage.clients import BLOCK, TEACHING, blob_of, connect, make
+from tests.storage.raw_server import Answer, Asked, Pair, RawServer, ranged
 
-# Dropping in
+# Settings
 
 
-def test_nothing_else_changes_in_the_callers_code(account: Account) -> None:
-    store(account, b"old")
-    service = BlobServiceClient(account.primary_url, credential=credential(account), retry_policy=GeoFailover())
-    blob = service.get_container_client("demo").get_blob_client("HelloWorld")
+def test_default_policies_are_for_production(geo_failover: Any) -> None:
+    policy = geo_failover(retry=None)
 
-    blob.upload_blob(HELLO, overwrite=True)
-
-    assert blob.download_blob().readall() == HELLO
-    assert blob.exists()
-    assert blob.get_blob_properties().size == len(HELLO)
-    assert [each.name for each in service.get_container_client("demo").list_blobs(name_starts_with="Hello")]
-    blob.delete_blob()
-    assert not blob.exists()
-
-
-@pytest.mark.azurite
-def test_azurite_reads_on_when_its_primary_is_lost(azurite: Any) -> None:
-    store(azurite)
-    relay = Relay(azurite.primary_url)
-    policy = GeoFailover(policy=TEACHING)
-    blob = BlobServiceClient(
-        relay.url,
-        credential=credential(azurite),
-        secondary_hostname=azurite.secondary_url.partition("://")[2],
-        retry_policy=policy,
-    ).get_blob_client("demo", "HelloWorld")
-    assert blob.download_blob().readall() == HELLO
-
-    relay.lose()
-    for _ in range(24):  # 3 that open the circuit, 20 that are turned away, a probe
-        assert blob.download_blob().readall() == HELLO
-        assert blob.get_blob_properties().size == len(HELLO)
-    assert policy.primary.state is State.OPEN
-    relay.restore()
-    for _ in range(21):
-        assert blob.download_blob().readall() == HELLO
-
-    assert policy.primary.snapshot()["state"] == "closed"
-    assert policy.secondary.snapshot()["failures"] == 0
-    relay.lose()
-
-
-# Within one read
-
-
-def test_the_primary_twice_then_the_secondary(standin: StandIn) -> None:
-    store(standin)
-    policy = GeoFailover()
-    blob = blob_of(standin, policy)
-    spoil(standin, status(503))
-    trail = Trail(standin)
-
-    reads = []
-    for _ in range(5):
-        assert blob.download_blob().readall() == HELLO
-        reads.append(trail.look())
-
-    # The fifth failure opens the circuit in the middle of the third read.
-    assert reads == ["PPS", "PPS", "PS", "S", "S"]
-    assert policy.primary.state is State.OPEN
+    cooldown = Cooldown(30.0, factor=2.0, maximum=300.0, jitter=0.1)
+    expected = Policy(trip=ConsecutiveFailures(5), recovery=cooldown)
+    assert policy.primary.policy == policy.secondary.policy == expected == PRODUCTION
+    assert (policy.primary.name, policy.secondary.name) == ("primary", "secondary")
+    assert policy.primary is not policy.secondary
+    parameters = inspect.signature(geo_failover).parameters
+    assert [(name, each.default) for name, each in parameters.items() if name != "clock"] == [
+        ("primary", None),
+        ("secondary", None),
+        ("policy", None),
+        ("retry", inspect.signature(geo_failover).parameters["retry"].default),
+        ("primary_attempts", 2),
+        ("backoff", 0.0),
+        ("attempt_timeout", 5.0),
+        ("max_staleness", None),
+        ("secondary_endpoint", None),
+        ("listeners", ()),
+    ]
+    assert repr(parameters["retry"].default) == "ExponentialRetry()"
+    assert all(each.kind is each.KEYWORD_ONLY for name, each in parameters.items() if "ary" not in name[-3:])
 
 
 @pytest.mark.parametrize(
-    ("attempts", "threshold", "reads"),
+    ("field", "values"),
     [
-        (None, 5, ["PPPPPS", "S"]),
-        (None, 3, ["PPPS", "S"]),
-        (None, 50, ["P" * 10 + "S", "P" * 10 + "S"]),
-        (1, 5, ["PS", "PS"]),
-        (12, 50, ["P" * 12 + "S"]),
+        ("primary_attempts", [0, -1, True, 2.5, "3", math.nan]),
+        ("backoff", [-0.1, math.nan, math.inf, "1", True, None]),
+        ("attempt_timeout", [0, 0.0, -1, math.nan, math.inf, "1", True, None]),
+        ("max_staleness", [0, -1, math.nan, math.inf, "1", True]),
+        ("listeners", [["no callable"]]),
+        ("primary", ["primary", 1]),
+        ("secondary", [object()]),
+        ("policy", [TEACHING.trip, "fast"]),
+        ("retry", [1, "no", ExponentialRetry, GeoFailover(retry=None), AsyncGeoFailover(retry=None)]),
+        ("secondary_endpoint", [1, "", "https://host/path?sv=1", "two words"]),
     ],
 )
-def test_tries_within_one_read(standin: StandIn, attempts: int | None, threshold: int, reads: list[str]) -> None:
+def test_nonsense_raises_and_names_the_field(field: str, values: list[Any], geo_failover: Any) -> None:
+    for value in values:
+        with pytest.raises(ValueError, match=f"^{field} must"):
+            geo_failover(**{field: value})
+
+
+def test_circuits_that_contradict_each_other_raise(geo_failover: Any) -> None:
+    circuit, other = CircuitBreaker("a"), CircuitBreaker("b")
+    with pytest.raises(ValueError, match="primary and secondary must be two circuits"):
+        geo_failover(circuit, circuit)
+    with pytest.raises(ValueError, match="policy has no circuit"):
+        geo_failover(circuit, other, policy=TEACHING)
+    policy = geo_failover(circuit, policy=TEACHING)
+    assert (policy.primary, policy.secondary.policy) == (circuit, TEACHING)
+
+
+# One policy, one service client; several clients, shared circuits
+
+
+def test_a_second_service_client_is_refused(standin: StandIn, geo_failover: Any) -> None:
     store(standin)
-    trip = Policy(trip=ConsecutiveFailures(threshold), recovery=AfterCalls(20))
-    blob = blob_of(standin, GeoFailover(policy=trip, primary_attempts=attempts))
+    policy = geo_failover(retry=None)
+    service = connect(standin, policy)
+
+    for second in (partial(connect, standin, policy), partial(blob_of, standin, policy)):
+        with pytest.raises(ValueError, match=f"one {geo_failover.__name__} belongs to one service client"):
+            second()
+
+    # The first one is as it was, and so are its sub-clients.
+    blob = service.get_container_client("demo").get_blob_client("HelloWorld")
+    assert blob.download_blob().readall() == HELLO
+    assert service.get_blob_client("demo", "HelloWorld").exists()
+    with service.get_container_client("demo") as container:
+        assert [each.name for each in container.list_blobs()] == ["HelloWorld"]
+
+
+def test_a_policy_without_a_client_says_so(geo_failover: Any) -> None:
+    with pytest.raises(AzureError, match="belongs to no client yet"):
+        geo_failover(retry=None).next  # noqa: B018  # a property that raises
+
+
+def test_circuits_shared_between_clients(standin: StandIn, geo_failover: Any) -> None:
+    store(standin)
+    first = geo_failover(retry=None, policy=TEACHING)
+    second = geo_failover(first.primary, first.secondary)
+    one, other = blob_of(standin, first), blob_of(standin, second)
     spoil(standin, status(503))
     trail = Trail(standin)
 
-    for expected in reads:
-        assert blob.download_blob().readall() == HELLO
-        assert trail.look() == expected
-
-
-def test_the_second_try_may_be_the_answer(standin: StandIn) -> None:
-    store(standin)
-    policy = GeoFailover(policy=TEACHING)
-    spoil(standin, status(503), times=1)
-    trail = Trail(standin)
-
-    assert blob_of(standin, policy).download_blob().readall() == HELLO
-
-    assert trail.look() == "PP"
-    assert policy.primary.snapshot()["failures"] == 0
-
-
-def test_what_the_ramp_holds_back_is_read_from_the_secondary(standin: StandIn) -> None:
-    store(standin)
-    policy = Policy(trip=ConsecutiveFailures(2), recovery=Cooldown(10.0), ramp=60.0)
-    clock, dice = Clock(), iter([0.5, 0.05, 0.5])
-    primary = CircuitBreaker("primary", policy, clock=clock, random=lambda: next(dice))
-    blob = blob_of(standin, GeoFailover(primary=primary))
-    primary.trip()
-    clock.now += 10.0
-    trail = Trail(standin)
-
-    for _ in range(4):
-        assert blob.download_blob().readall() == HELLO
-
-    assert trail.look() == "PSPS"
-
-
-@pytest.mark.parametrize("backoff", [0.0, 7.5])
-def test_backoff_lies_between_tries_at_one_endpoint(
-    standin: StandIn, backoff: float, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    store(standin)
-    slept: list[float] = []
-    replace_sleep(monkeypatch, slept.append)
-    blob = blob_of(standin, GeoFailover(policy=TEACHING, primary_attempts=3, backoff=backoff))
-    spoil(standin, status(503))
-
-    assert blob.download_blob().readall() == HELLO
-
-    assert slept == ([backoff] * 2 if backoff else [])
-    slept.clear()
-    assert blob.download_blob().readall() == HELLO  # its second failure opens the circuit: none follows
-    assert slept == ([backoff] if backoff else [])
-    for _ in range(21):  # the last is a probe
-        blob.exists()
-    assert len(slept) <= 1
-
-
-def test_a_time_out_counts_and_is_not_tried_again_within_its_read(standin: StandIn) -> None:
-    store(standin)
-    policy = GeoFailover(policy=TEACHING, primary_attempts=5, attempt_timeout=0.2)
-    blob = blob_of(standin, policy)
-    spoil(standin, delay(10))
-    trail = Trail(standin)
-
-    assert blob.download_blob().readall() == HELLO
-
-    assert trail.look() == "PS"
-    assert policy.primary.snapshot()["failures"] == 1
-
-
-def test_a_lost_port_is_tried_again_and_then_given_up(standin: StandIn) -> None:
-    store(standin)
-    policy = GeoFailover(policy=TEACHING)
-    blob = blob_of(standin, policy)
-    standin.lose_primary()
-    trail = Trail(standin)
-
-    assert blob.download_blob().readall() == HELLO
+    assert one.download_blob().readall() == HELLO
+    assert other.download_blob().readall() == HELLO
+    assert one.download_blob().readall() == HELLO
+    assert trail.look() == "PPSPPSPS"
+    assert other.download_blob().readall() == HELLO
 
     assert trail.look() == "S"
-    assert policy.primary.snapshot()["failures"] == 2
+    assert second.primary.state is State.OPEN
 
 
-@pytest.mark.parametrize("code", [408, 429, 500, 502, 503, 504])
-@pytest.mark.parametrize("head", [False, True])
-def test_statuses_that_are_failures(standin: StandIn, code: int, head: bool) -> None:
-    store(standin)
-    policy = GeoFailover(policy=TEACHING)
-    blob = blob_of(standin, policy)
-    spoil(standin, status(code))
-    trail = Trail(standin)
-
-    if head:
-        assert blob.get_blob_properties().size == len(HELLO)
-    else:
-        assert blob.download_blob().readall() == HELLO
-
-    assert trail.look() == "PPS"
-    assert policy.primary.snapshot()["failures"] == 2
-
-
-@pytest.mark.parametrize("code", [400, 401, 403, 404, 409, 412, 501, 505])
-@pytest.mark.parametrize("head", [False, True])
-def test_statuses_of_the_primary_that_are_answers(standin: StandIn, code: int, head: bool) -> None:
-    store(standin)
-    policy = GeoFailover(policy=TEACHING, primary_attempts=4)
-    blob = blob_of(standin, policy)
-    spoil(standin, status(503), times=4)
-    assert blob.download_blob().readall() == HELLO
-    assert policy.primary.snapshot()["failures"] == 4
-    spoil(standin, status(code, "SomeCode"))
-    trail = Trail(standin)
-
-    with pytest.raises(HttpResponseError) as refused:
-        blob.get_blob_properties() if head else blob.download_blob()
-
-    assert refused.value.status_code == code
-    assert trail.look() == "P"
-    assert policy.primary.snapshot()["failures"] == 0
-
-
-def test_no_from_the_primary_is_no(standin: StandIn) -> None:
-    store(standin)
-    blob = blob_of(standin, GeoFailover(), "another")
-    trail = Trail(standin)
-
-    assert not blob.exists()
-    with pytest.raises(ResourceNotFoundError):
-        blob.download_blob()
-
-    assert trail.look() == "PP"
-
-
-def test_a_slow_answer_is_used_and_counts(standin: StandIn) -> None:
-    store(standin)
-    # No answer is as fast as a nanosecond.
-    policy = GeoFailover(policy=Policy(trip=ConsecutiveFailures(3), recovery=AfterCalls(20), timeout=1e-9))
-    blob = blob_of(standin, policy)
-    trail = Trail(standin)
-
-    for failures in (1, 2):
-        assert blob.download_blob().readall() == HELLO
-        assert policy.primary.snapshot()["failures"] == failures
-    assert blob.exists()
-
-    assert trail.look() == "PPP"
-    assert policy.primary.state is State.OPEN
-    assert "1e-09 s" in policy.primary.snapshot()["last_error"]
-
-
-def test_a_body_read_at_leisure_is_not_slow() -> None:
-    # Its headers come at once, the rest when the reader asks for it.
-    content = bytes(range(256)) * 4096
-    with RawServer(lambda asked: ranged(content, asked)) as server:
-        policy = GeoFailover(policy=Policy(timeout=0.5, recovery=AfterCalls(20)), attempt_timeout=5)
-        client: Any = blob_of(Pair(server, server), policy)
-        body = client._client.blob.download()
-        threading.Event().wait(0.6)
-
-        assert b"".join(body) == content
-
-    assert policy.primary.snapshot()["failures"] == 0
-
-
-# AfterCalls, probes
-
-
-def test_exactly_twenty_reads_do_not_touch_the_primary_in_every_cycle(standin: StandIn) -> None:
-    store(standin)
-    policy = GeoFailover(policy=TEACHING, primary_attempts=None)
-    blob = blob_of(standin, policy)
-    spoil(standin, status(503))
-    trail = Trail(standin)
-
-    for cycle in range(6):
-        assert blob.download_blob().readall() == HELLO
-        assert trail.look() == ("PPPPPS" if cycle == 0 else "PS")
-        for _ in range(20):
-            assert policy.primary.state is State.OPEN
-            assert blob.download_blob().readall() == HELLO
-        assert trail.look() == "S" * 20
-    standin.interfere = None
-    for _ in range(3):
-        assert blob.download_blob().readall() == HELLO
-
-    assert trail.look() == "PPP"
-    assert policy.primary.snapshot()["state"] == "closed"
-
-
-def test_each_kind_of_read_is_one_of_the_twenty(standin: StandIn) -> None:
-    store(standin)
-    policy = GeoFailover(policy=Policy(recovery=AfterCalls(4)))
+def test_fifty_threads_while_the_primary_dies_and_returns(standin: StandIn, geo_failover: Any) -> None:
+    contents = {f"b{n}": bytes([n]) * 5000 for n in range(10)}
+    for name, content in contents.items():
+        store(standin, content, name)
+    policy = geo_failover(retry=None, policy=Policy(trip=ConsecutiveFailures(5), recovery=AfterCalls(20)))
     service = connect(standin, policy)
-    container, blob = service.get_container_client("demo"), service.get_blob_client("demo", "HelloWorld")
-    trail = Trail(standin)
-    policy.primary.trip()
+    done = threading.Semaphore(0)
+    opened: list[int] = []
 
-    assert blob.exists()
-    assert [each.name for each in container.list_blobs()] == ["HelloWorld"]
-    assert container.exists()
-    assert blob.download_blob().readall() == HELLO
-    assert trail.look() == "SSSS"
-    assert blob.get_blob_properties().size == len(HELLO)
-    assert trail.look() == "P"
+    def read(n: int) -> list[bool]:
+        blob = service.get_blob_client("demo", f"b{n % 10}")
+        right = []
+        for _ in range(12):
+            right.append(blob.download_blob().readall() == contents[f"b{n % 10}"])
+            done.release()
+        return right
+
+    with ThreadPoolExecutor(50) as pool:
+        results = [pool.submit(read, n) for n in range(50)]
+        for lose in (True, False, True, False):
+            for _ in range(110):
+                assert done.acquire(timeout=30)
+            standin.lose_primary() if lose else standin.restore_primary()
+            opened.append(policy.primary.snapshot()["opened"])
+        assert all(all(each.result(60)) for each in results)
+
+    assert opened[-1] >= 1
+    for _ in range(21):
+        assert service.get_blob_client("demo", "b1").exists()
+    assert policy.primary.state is State.CLOSED
+    assert policy.secondary.snapshot()["opened"] == 0
 
 
-def test_while_a_probe_is_under_way_other_reads_go_to_the_secondary(standin: StandIn) -> None:
+def test_fifty_threads_get_one_probe(standin: StandIn, geo_failover: Any) -> None:
     store(standin)
-    policy = GeoFailover(policy=Policy(recovery=AfterCalls(1)))
+    policy = geo_failover(retry=None, policy=Policy(recovery=AfterCalls(1)))
     blob = blob_of(standin, policy)
     policy.primary.trip()
     blob.exists()
-    arrived, go_on = threading.Event(), threading.Event()
+    answered = threading.Semaphore(0)
 
     def hold(_exchange: object) -> None:
-        arrived.set()
-        go_on.wait(10)
+        for _ in range(49):  # until all the others have their answer
+            assert answered.acquire(timeout=20)
+
+    def read() -> bytes:
+        content: bytes = blob.download_blob().readall()
+        answered.release()
+        return content
 
     spoil(standin, hold)
     trail = Trail(standin)
-    with ThreadPoolExecutor(1) as pool:
-        probe = pool.submit(lambda: blob.download_blob().readall())
-        assert arrived.wait(10)
-        for _ in range(5):
-            assert blob.download_blob().readall() == HELLO
-        assert policy.primary.state is State.HALF_OPEN
-        assert trail.look() == "SSSSS"
-        go_on.set()
-        assert probe.result(10) == HELLO
+    with ThreadPoolExecutor(50) as pool:
+        reads = [pool.submit(read) for _ in range(50)]
+        assert all(each.result(30) == HELLO for each in reads)
 
-    assert trail.look() == "P"
-    assert policy.primary.snapshot()["state"] == "closed"
+    assert sorted(trail.look()) == ["P"] + ["S"] * 49
+    assert policy.primary.state is State.CLOSED
 
 
-def test_with_a_cooldown_the_probe_comes_by_time(standin: StandIn) -> None:
+def test_the_answers_location_is_told(standin: StandIn, geo_failover: Any) -> None:
     store(standin)
-    clock = Clock()
-    primary = CircuitBreaker("primary", Policy(recovery=Cooldown(30.0)), clock=clock)
-    blob = blob_of(standin, GeoFailover(primary))
-    primary.trip()
-    trail = Trail(standin)
+    policy = geo_failover(retry=None, policy=TEACHING)
+    client: Any = blob_of(standin, policy)
+    seen: list[str] = []
 
-    clock.advance(29.9)
-    blob.exists()
-    clock.advance(0.1)
-    blob.exists()
+    def note(answer: Any, _deserialized: Any, _headers: Any) -> None:
+        seen.append(answer.http_response.location_mode)
 
-    assert trail.look() == "SP"
-
-
-def test_a_probe_gets_one_attempt_even_where_several_probes_must_succeed(standin: StandIn) -> None:
-    store(standin)
-    rules = Policy(recovery=AfterCalls(1), successes_to_close=2, max_probes=2)
-    policy = GeoFailover(policy=rules, primary_attempts=5)
-    blob = blob_of(standin, policy)
+    client._client.blob.get_properties(cls=note)
     policy.primary.trip()
-    blob.exists()
-    trail = Trail(standin)
+    client._client.blob.get_properties(cls=note)
 
-    blob.exists()
-    assert policy.primary.state is State.HALF_OPEN
-    spoil(standin, status(503))
-    blob.exists()
-
-    assert trail.look() == "PPS"
-    assert policy.primary.snapshot()["state"] == "open"
+    assert seen == ["primary", "secondary"]
 
 
-# When no endpoint can answer
+# However the client was made
+
+RANGES: dict[str, Any] = {"max_single_get_size": BLOCK, "max_chunk_get_size": BLOCK}
 
 
-def test_both_endpoints_down_names_both_causes(standin: StandIn) -> None:
-    store(standin)
-    policy = GeoFailover(policy=TEACHING)
-    blob = blob_of(standin, policy)
-    standin.lose_primary()
-    spoil(standin, status(503, "ServerBusy"), at="secondary")
-    trail = Trail(standin)
-
-    with pytest.raises(BothEndpointsDown) as down:
-        blob.download_blob()
-
-    assert not isinstance(down.value, HttpResponseError)
-    assert (down.value.primary, down.value.secondary) == ("connection refused", "503 ServerBusy")
-    assert str(down.value) == "Neither endpoint answered. Primary: connection refused. Secondary: 503 ServerBusy."
-    assert trail.look() == "SS"
-    assert policy.secondary.snapshot()["failures"] == 2
+@pytest.fixture
+def policy(geo_failover: Any) -> Any:
+    return geo_failover(retry=None, policy=TEACHING)
 
 
-def test_the_secondarys_circuit_opens_and_closes_on_its_own(standin: StandIn) -> None:
-    store(standin)
-    policy = GeoFailover(policy=Policy(trip=ConsecutiveFailures(2), recovery=AfterCalls(3)))
-    blob = blob_of(standin, policy)
-    spoil(standin, status(503), at="primary+secondary")
-    trail = Trail(standin)
+def service_by(way: str, account: Account, policy: Any) -> Any:
+    if way == "hostname":
+        return connect(account, policy)
+    if way == "url":
+        # The SDK guesses no secondary for a path-style URL; ours is at the same host.
+        return make("BlobServiceClient", account.primary_url, credential=credential(account), retry_policy=policy)
+    if way == "sas":
+        return connect(account, policy, credential=sas_of(account))
+    return make(
+        "BlobServiceClient.from_connection_string",
+        f"DefaultEndpointsProtocol=http;AccountName={account.account_name};AccountKey={account.account_key};"
+        f"BlobEndpoint={account.primary_url};BlobSecondaryEndpoint={account.secondary_url}{'/' * (way == 'slash')};",
+        retry_policy=policy,
+        **RANGES,
+    )
 
-    with pytest.raises(BothEndpointsDown):
-        blob.download_blob()
-    assert trail.look() == "PPSS"
-    assert {policy.primary.state, policy.secondary.state} == {State.OPEN}
-    with pytest.raises(BothEndpointsDown) as down:
-        blob.download_blob()
-    assert trail.look() == ""
-    assert down.value.primary == "circuit open after 503 ServerBusy"
-    assert down.value.secondary == "circuit open after 503 ServerBusy"
-    standin.interfere = None
-    for _ in range(2):
-        with pytest.raises(BothEndpointsDown):
-            blob.download_blob()
-    assert blob.download_blob().readall() == HELLO
-    assert trail.look() == "P"
-    assert policy.secondary.state is State.OPEN  # nobody has asked it since
+
+@pytest.mark.parametrize("way", ["hostname", "url", "sas", "connection string", "slash"])
+def test_however_the_client_was_made(account: Account, policy: Any, way: str) -> None:
+    if way == "url" and not isinstance(account, Azurite):
+        return  # the stand-in's secondary has a port of its own
+    store(account, CONTENT)
+    service = service_by(way, account, policy)
+    blob = service.get_blob_client("demo", "HelloWorld")
+
+    assert blob.download_blob().readall() == CONTENT
+    assert service.get_service_stats()["geo_replication"]["status"] == "live"
     policy.primary.isolate()
-    assert blob.download_blob().readall() == HELLO
-
-    assert trail.look() == "S"
-    assert policy.secondary.snapshot()["state"] == "closed"
-
-
-def test_one_with_no_secondary() -> None:
-    # No path and no account's name: its secondary cannot be guessed.
-    with RawServer(lambda _: Answer("HTTP/1.1 503 Busy\nContent-Length: 0"), path="") as server:
-        blob = BlobServiceClient(server.url, credential="sv=1&sig=x", retry_policy=GeoFailover()).get_blob_client(
-            "demo", "b"
-        )
-        with pytest.raises(BothEndpointsDown, match="Secondary: no such endpoint is known"):
-            blob.download_blob()
-        assert len(server.asked) == 2
+    assert blob.download_blob().readall() == CONTENT
+    assert service.get_service_stats()["geo_replication"]["last_sync_time"]
+    assert "HelloWorld" in [each.name for each in service.get_container_client("demo").list_blobs(results_per_page=1)]
+    assert policy.staleness() >= 0
 
 
-def test_not_replicated_is_no_resource_not_found(standin: StandIn) -> None:
-    store(standin)
-    policy = GeoFailover(policy=TEACHING, primary_attempts=1)
+def test_endpoints_with_names_of_their_own(policy: Any) -> None:
+    # Host-style: the path begins with the container.
+    def answer(asked: Asked) -> Answer:
+        if "comp=stats" in asked.target:
+            body = b"<StorageServiceStats><GeoReplication><Status>live</Status></GeoReplication></StorageServiceStats>"
+            return Answer(f"HTTP/1.1 200 OK\nContent-Type: application/xml\nContent-Length: {len(body)}", body)
+        return ranged(CONTENT, asked)
+
+    busy = "HTTP/1.1 503 Busy\nContent-Length: 0"
+    with RawServer(lambda _: Answer(busy), path="") as primary, RawServer(answer, path="") as secondary:
+        service = connect(Pair(primary, secondary), policy, credential="sv=1&sig=SECRET", **RANGES)
+
+        assert service.get_blob_client("demo", "a b/c").download_blob().readall() == CONTENT
+        assert service.get_service_stats()["geo_replication"]["status"] == "live"
+
+    assert [each.target for each in primary.asked] == ["/demo/a%20b/c?sv=1&sig=SECRET"] * 2
+    targets = [each.target for each in secondary.asked]
+    assert targets[:4] == ["/demo/a%20b/c?sv=1&sig=SECRET"] * 4
+    assert targets[4].startswith("/?")
+
+
+def test_service_stats_are_the_secondarys_alone(standin: StandIn, policy: Any) -> None:
     service = connect(standin, policy)
-    blob = service.get_blob_client("demo", "another")
-    spoil(standin, status(503))
+    trail = Trail(standin)
 
-    for read in (blob.download_blob, blob.exists, blob.get_blob_properties):
-        trail = Trail(standin)
-        with pytest.raises(NotReplicated) as unknown:
-            read()
-        assert trail.look() == "PS"
-        assert not isinstance(unknown.value, HttpResponseError)
-        assert unknown.value.primary == "503 ServerBusy"
-        assert unknown.value.secondary == "404 BlobNotFound"
-        assert str(unknown.value).startswith("The secondary does not hold it (404 BlobNotFound), and the primary")
+    service.get_service_stats()
+    spoil(standin, status(503), at="secondary")
+    with pytest.raises(HttpResponseError) as failed:
+        service.get_service_stats()
 
-    assert policy.secondary.snapshot()["failures"] == 0
-
-
-def test_not_replicated_for_containers(standin: StandIn) -> None:
-    policy = GeoFailover(policy=TEACHING)
-    container = container_of(standin, policy, "another")
-    policy.primary.trip()
-
-    for read in (container.exists, container.get_container_properties, lambda: list(container.list_blobs())):
-        with pytest.raises(NotReplicated, match="ContainerNotFound"):
-            read()
-    assert isinstance(NotReplicated("a", "b"), AzureError)
-
-
-def test_a_condition_that_the_secondarys_version_does_not_meet_says_nothing(standin: StandIn) -> None:
-    store(standin)
-    policy = GeoFailover(policy=TEACHING)
-    blob = blob_of(standin, policy)
-    policy.primary.trip()
-
-    with pytest.raises(NotReplicated, match="412"):
-        blob.download_blob(etag='"0x2"', match_condition=MatchConditions.IfNotModified)
-
-
-@pytest.mark.parametrize("read", ["exists", "download_blob"])
-def test_what_the_secondary_refuses_otherwise_is_its_answer(standin: StandIn, read: str) -> None:
-    store(standin)
-    policy = GeoFailover(policy=TEACHING)
-    blob = blob_of(standin, policy)
-    policy.primary.trip()
-    spoil(standin, status(403, "AuthorizationFailure"), at="secondary")
-
-    with pytest.raises(HttpResponseError) as refused:
-        getattr(blob, read)()
-
-    assert refused.value.status_code == 403
+    assert failed.value.status_code == 503
+    assert trail.look() == "SSS"

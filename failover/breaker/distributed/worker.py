@@ -151,11 +151,12 @@ class StoreWorker:
                 self._at_refresh.clear()
         try:
             self._publish(store)
+            # Also before a look: that of a log of changes finds no old record of a circuit that has just joined.
+            names = [name for name in to_read if name is not None]
+            if names:
+                self._deliver_all(names, store.read(names))
             if refresh or None in to_read:
                 self._look(store)
-            elif to_read:
-                names = [name for name in to_read if name is not None]
-                self._deliver_all(names, store.read(names))
             if self.broken and (refresh or to_read):
                 self.broken = False
                 logger.info("the store %s is back; circuits are shared again", store.url)

@@ -12,7 +12,7 @@ from typing import Any, Final
 from failover.breaker.stores.memory import MemoryStore
 from failover.breaker.stores.store import Store, StoreClosed, StoredRecord, StoreError
 
-__all__ = ["Store", "StoreClosed", "StoreError", "StoredRecord", "open_store"]
+__all__ = ["Store", "StoreClosed", "StoreError", "StoredRecord", "arguments_of", "open_store"]
 
 SETTING: Final = "FAILOVER_STATE_CONNECTION_STRING"
 """The variable with the account of blob:// and table://, where `open_store` is not given it."""
@@ -34,6 +34,7 @@ _NAMES: Final = {
 }
 
 _opened: weakref.WeakValueDictionary[tuple[str, str], Any] = weakref.WeakValueDictionary()
+_arguments: weakref.WeakKeyDictionary[Any, tuple[str, str | None]] = weakref.WeakKeyDictionary()
 _lock = threading.Lock()
 
 
@@ -59,8 +60,17 @@ def open_store(url: str, connection_string: str | None = None) -> Store:
         store = _opened.get((url, account))
         if store is None or store.closed:
             store = _opened[url, account] = _make(scheme, url, account, SETTING if connection_string is None else "")
+            _arguments[store] = url, connection_string
     found: Store = store
     return found
+
+
+def arguments_of(store: Store) -> tuple[str, str | None] | None:
+    """What `open_store` was given for a store, to open it in another process too; it may hold credentials.
+
+    None: the store was not opened by `open_store`.
+    """
+    return _arguments.get(store)
 
 
 def _account(scheme: str, connection_string: str | None) -> str:

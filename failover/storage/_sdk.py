@@ -1,0 +1,263 @@
+"""All that this package knows of the insides of the SDK, requests, urllib3 and aiohttp: one short function each.
+
+docs/sdk-internals.md lists what each relies on, what breaks if that goes, and what is done then. The tests of this file
+run against the oldest and the newest supported azure-storage-blob.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import weakref
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from contextlib import suppress
+from time import perf_counter
+from typing import Any, Final, NamedTuple
+
+from azure.core.exceptions import StreamClosedError, StreamConsumedError
+from requests import exceptions as requests
+from urllib3.exceptions import SSLError
+
+UNWRAPPED_ERRORS: Final = (requests.ChunkedEncodingError, requests.ConnectionError, requests.Timeout, SSLError)
+"""What the SDK lets through as it comes: from a body that it reads to check its MD5, and (urllib3's) from a body that
+is read undecoded and in whose middle TLS ends."""
+
+_DEFAULT_TIMEOUTS: Final = ((20, 60), (300, 300))  # connect and read: of the storage SDK, of azure-core
+_WRAPPERS: Final = frozenset({"TransportWrapper", "AsyncTransportWrapper"})
+_ONE_TIMEOUT: Final = frozenset({"AsyncioRequestsTransport", "TrioRequestsTransport"})
+_WAYS: Final = ("stream_download", "iter_bytes", "iter_raw")  # to open the body of a response
+
+
+# --- the pipeline ---------------------------------------------------------------------------------------------------
+
+
+def insert_before_transport(first: Any, probe: Any) -> Any:
+    """Put the policy `probe` right before the transport of the pipeline that goes on at the policy `first`.
+
+    Returns the policy in front of it: while its `next` is `probe`, nothing has to be done again. Each sub-client puts
+    a transport of its own behind the shared policies, and `probe` goes with what was there.
+    """
+    policy = first
+    while True:
+        after = policy.next
+        if after is probe:
+            return policy
+        if not hasattr(after, "next"):  # the transport's runner, which ends the chain
+            probe.next = after
+            policy.next = probe
+            return policy
+        policy = after
+
+
+def bound_location(options: Mapping[str, Any]) -> str | None:
+    """The location that a request is bound to, by its caller or as a later part of an answer; None: to none."""
+    return options.get("location_mode") if options.get("retry_to_secondary") is False else None
+
+
+def own_transport(transport: Any) -> Any:
+    """The transport of a service client, where that of a sub-client hides it."""
+    while type(transport).__name__ in _WRAPPERS:  # of a sub-client's sub-client there is one in the other
+        transport = transport._transport
+    return transport
+
+
+class ClientTimeouts(NamedTuple):
+    """Seconds, for a connection and without a byte.
+
+    connect_is_set, read_is_set: whether the maker of the client has set them. None: not known.
+    """
+
+    connect: float | None
+    read: float | None
+    connect_is_set: bool
+    read_is_set: bool
+
+
+_UNKNOWN_TIMEOUTS: Final = ClientTimeouts(None, None, False, False)
+
+
+def client_timeouts(transport: Any) -> ClientTimeouts:
+    """The time-outs that a client was made with."""
+    config = getattr(own_transport(transport), "connection_config", None)
+    try:
+        return _client_timeouts(config.timeout, config.read_timeout)  # type: ignore[union-attr]  # None has neither
+    except (AttributeError, TypeError):  # a transport of the user's own
+        return _UNKNOWN_TIMEOUTS
+
+
+@functools.lru_cache(maxsize=64)
+def _client_timeouts(connect: Any, read: Any) -> ClientTimeouts:
+    if not isinstance(connect, (int, float)) or not isinstance(read, (int, float)):
+        return _UNKNOWN_TIMEOUTS
+    return ClientTimeouts(
+        connect,
+        read,
+        all(connect != default for default, _ in _DEFAULT_TIMEOUTS),
+        all(read != default for _, default in _DEFAULT_TIMEOUTS),
+    )
+
+
+def takes_read_timeout(transport: Any) -> bool:
+    """Whether a transport takes `read_timeout` with a request; of some `connection_timeout` stands for both."""
+    return _takes_read_timeout(type(own_transport(transport)))  # type: ignore[arg-type]  # mypy looks at its instances' hash
+
+
+@functools.lru_cache(maxsize=64)
+def _takes_read_timeout(kind: Hashable) -> bool:
+    return _ONE_TIMEOUT.isdisjoint(each.__name__ for each in kind.__mro__)  # type: ignore[attr-defined]  # a class
+
+
+def drop_idle_connections(transport: Any) -> None:
+    """Close the pooled connections of requests that nobody uses: one of them went stale, and so may the others."""
+    session = getattr(own_transport(transport), "session", None)
+    for adapter in getattr(session, "adapters", {}).values():
+        pools = getattr(adapter, "poolmanager", None)
+        if pools is not None:
+            pools.clear()
+
+
+def waits_for_connection(transport: Any) -> bool:
+    """Whether a request that is sent now waits until another of aiohttp's connections is free."""
+    connector = getattr(getattr(own_transport(transport), "session", None), "connector", None)
+    acquired, limit = getattr(connector, "_acquired", None), getattr(connector, "limit", 0)
+    return bool(limit) and acquired is not None and len(acquired) >= limit
+
+
+# --- a response -----------------------------------------------------------------------------------------------------
+
+
+def set_location(http: Any, location: str) -> None:
+    """Say on a response where it comes from: the SDK asks for it, and so do its callers' hooks."""
+    with suppress(AttributeError):  # of `__slots__`
+        http.location_mode = location
+
+
+def close(http: Any) -> None:
+    """Drop the connection of a response, or give it back where its body is at its end."""
+    inner = getattr(http, "internal_response", None)
+    end = getattr(http if inner is None else inner, "close", None)
+    if end is not None and not inspect.iscoroutinefunction(end):
+        end()
+
+
+def load(http: Any) -> None:
+    """Read the whole body of a thread's response: `http.body()` then gives it."""
+    (getattr(http, "body", None) or http.read)()
+
+
+async def aload(http: Any, spent: Callable[[float, int], None]) -> None:
+    """Read the whole body of an event loop's response: `http.body()` then gives it. spent: see `time_socket_reads`."""
+    if _kind_of(http) == "aiohttp" and http._content is None:
+        http._content = await _read_in_pieces(http, spent)
+    # Responses of azure-core's first kind have the one where they are made of aiohttp's, those of its second both.
+    read = getattr(http, "load_body", None) or getattr(http, "read", None) or http.body
+    with suppress(StreamConsumedError, StreamClosedError):  # it has been done, or there was nothing
+        result = read()
+        if inspect.isawaitable(result):
+            await result
+
+
+def wrap_stream_download(http: Any, wrap: Callable[[str, Any, Any, Any], Any]) -> bool:
+    """Let the pieces of a response's body go through `wrap`, in whichever way the body is opened.
+
+    wrap: takes the name of the way, its pieces, and the arguments that it was opened with. Returns False where the
+    response takes no attributes: then it is as it was.
+    """
+    try:
+        # Weak, since `http` is to hold it: in a circle each response would wait for the garbage collector.
+        this, own = weakref.ref(http), vars(http)
+    except TypeError:  # `__slots__`
+        return False
+    for way, method in _methods(type(http)):  # type: ignore[arg-type]  # as above
+        placed = own.get(way) or own.get(f"_{way}")
+        if placed is not None:  # by a transport: it goes first, and is no method
+            setattr(http, way, functools.partial(_open_placed, wrap, placed, way))
+        elif method is not None:
+            setattr(http, way, functools.partial(_open, wrap, method, this, way))
+    if method_read := _READS_PAST_ITERATORS.get(_kind_of(http)):
+        http.read = functools.partial(method_read, this)
+    return True
+
+
+@functools.lru_cache(maxsize=64)
+def _methods(kind: Hashable) -> tuple[tuple[str, Callable[..., Any] | None], ...]:
+    # azure-core's second kind of response hides those of its first behind an underscore.
+    return tuple((way, getattr(kind, way, None) or getattr(kind, f"_{way}", None)) for way in _WAYS)
+
+
+def _open(wrap: Callable[..., Any], method: Any, this: Any, way: str, *args: Any, **kwargs: Any) -> Any:
+    return wrap(way, method(this(), *args, **kwargs), args, kwargs)
+
+
+def _open_placed(wrap: Callable[..., Any], placed: Any, way: str, *args: Any, **kwargs: Any) -> Any:
+    return wrap(way, placed(*args, **kwargs), args, kwargs)
+
+
+def _kind_of(http: Any) -> str:
+    # An attribute that azure-core's responses have, of either kind, where they are made of one of aiohttp's.
+    own = getattr(http, "__dict__", {})
+    return "aiohttp" if "_decompressed_content" in own and hasattr(http, "iter_raw") else ""
+
+
+async def _read_in_pieces(http: Any, spent: Callable[[float, int], None] = lambda *_: None) -> bytes:
+    pieces: list[bytes] = []
+    began = perf_counter()
+    async for piece in http.iter_raw():
+        spent(perf_counter() - began, len(piece))
+        pieces.append(piece)
+        began = perf_counter()
+    return b"".join(pieces)
+
+
+async def _read_aiohttp(this: Callable[[], Any]) -> bytes:
+    http = this()
+    if http._content is None:
+        http._content = await _read_in_pieces(http)
+    whole: bytes = await type(http).read(http) if http._content else b""
+    return whole
+
+
+# azure-core's response of aiohttp alone reads past its own iterators: so the SDK does up to 12.24, and to check an MD5.
+# What it keeps is the body as it came, which it decodes when it is asked for it.
+_READS_PAST_ITERATORS: Final = {"aiohttp": _read_aiohttp}
+
+
+def time_socket_reads(http: Any, spent: Callable[[float, int], None]) -> None:
+    """Let each read of the socket, while the body of requests' response is streamed, be told to `spent`.
+
+    spent: takes the seconds that a read took and its bytes, and may raise. Without this a transport waits for a whole
+    block, of which each byte may come just before its time-out.
+    """
+    inner = getattr(http, "internal_response", None)
+    raw = getattr(inner, "raw", None)
+    if hasattr(raw, "read1") and hasattr(raw, "stream"):  # urllib3 from 2.1
+        inner.raw = _TimedRaw(raw, spent)  # type: ignore[union-attr]  # it has a `raw`
+
+
+class _TimedRaw:
+    """urllib3's response, whose `stream` reads what is there."""
+
+    def __init__(self, raw: Any, spent: Callable[[float, int], None]) -> None:
+        self._raw = raw
+        self._spent = spent
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._raw, name)
+
+    def stream(self, amt: int = 65536, decode_content: bool | None = None) -> Iterator[bytes]:
+        raw, spent = self._raw, self._spent
+        encoded = "content-encoding" in raw.headers  # then something may be left when all has been read
+        ended = False
+        while not ended:
+            block: list[bytes] = []
+            missing = amt
+            while missing > 0 and not ended:
+                began = perf_counter()
+                piece = raw.read1(missing, decode_content=decode_content)
+                spent(perf_counter() - began, len(piece))
+                block.append(piece)
+                missing -= len(piece)
+                ended = not piece or (raw.length_remaining == 0 and not encoded)
+            whole = block[0] if len(block) == 1 else b"".join(block)
+            if whole:
+                yield whole

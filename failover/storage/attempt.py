@@ -1,0 +1,324 @@
+"""One request to one endpoint: what it may take, what comes of it, and what the endpoint's circuit learns from it.
+
+Nothing but the endpoint's own doing counts. The probe stands right before the transport and tells what that did; an
+error of anything else in the pipeline (a credential that cannot sign in, a missing package) is not the endpoint's.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from typing import Any, Final
+
+from azure.core.exceptions import (
+    AzureError,
+    HttpResponseError,
+    IncompleteReadError,
+    ServiceRequestError,
+    ServiceRequestTimeoutError,
+    ServiceResponseError,
+    ServiceResponseTimeoutError,
+)
+from azure.core.pipeline import PipelineResponse
+from azure.core.pipeline.policies import AsyncHTTPPolicy, HTTPPolicy
+
+from failover.breaker import FailureReported, Permit
+from failover.breaker.retry_after import retry_after_of
+from failover.storage import _sdk
+from failover.storage.body import Deadline
+from failover.storage.causes import (
+    describe_status,
+    failure_cause,
+    is_body_failure,
+    is_connect_timeout,
+    is_endpoint_failure,
+    is_reset,
+    is_timeout,
+)
+from failover.storage.errors import forget_context
+
+ATTEMPT: Final = "failover_attempt"
+"""Where the context of a request holds its `Attempt`."""
+
+_RAISED: Final = (
+    ServiceRequestTimeoutError,
+    ServiceResponseTimeoutError,
+    ServiceRequestError,
+    ServiceResponseError,
+    IncompleteReadError,
+    HttpResponseError,
+    AzureError,
+)
+
+
+class Timeouts:
+    """The time-outs of one attempt, as options of the transport.
+
+    Args:
+        options: Of the call; its own time-outs stand.
+        transport: The client's; those that its maker has set stand too.
+        limit: Seconds for the others; None: the transport's own.
+    """
+
+    __slots__ = ("_connect_limited", "_one", "_read_limited", "connect", "limit", "read")
+
+    def __init__(self, options: Any, transport: Any, limit: float | None) -> None:
+        client = _sdk.client_timeouts(transport)
+        connect, read = options.get("connection_timeout"), options.get("read_timeout")
+        old_way = isinstance(connect, tuple)  # gives both, and then the transport takes no other
+        self._one = one = not _sdk.takes_read_timeout(transport)
+        self.limit = limit
+        self._connect_limited = limit is not None and connect is None and not client.connect_is_set
+        self._read_limited = limit is not None and read is None and not old_way and not client.read_is_set and not one
+        self.connect: Any = limit if self._connect_limited else client.connect if connect is None else connect
+        self.read: Any = limit if self._read_limited else client.read if read is None else read
+        if old_way:
+            self.read = connect[1]
+        elif one:
+            self.read = self.connect
+
+    def set_in(self, options: Any) -> None:
+        """Tell the transport, for one request."""
+        if self._connect_limited:
+            options["connection_timeout"] = self.limit
+        if self._read_limited:
+            options["read_timeout"] = self.limit
+
+    def take_from(self, options: Any) -> None:
+        """Take back what `set_in` has told."""
+        if self._connect_limited:
+            options.pop("connection_timeout", None)
+        if self._read_limited:
+            options.pop("read_timeout", None)
+
+    def ended_by_limit(self, error: BaseException) -> bool:
+        """Whether a time-out is that of `limit`, which nobody but us has set."""
+        if is_connect_timeout(error) or self._one:
+            return self._connect_limited
+        return self._read_limited
+
+    def within(self, error: BaseException) -> float | None:
+        """How many seconds a time-out has lasted, where that is known."""
+        seconds = self.connect if is_connect_timeout(error) else self.read
+        return seconds if isinstance(seconds, (int, float)) else None
+
+    @property
+    def silence(self) -> float | None:
+        """Seconds that may be waited for a body beside what its bytes take; None: for ever."""
+        return 2 * self.read if isinstance(self.read, (int, float)) else None
+
+
+class Attempt:
+    """One request to one endpoint, under one permit of its circuit.
+
+    The permit is settled once: by `succeeded` when the answer is whole, which for a streamed body is at its last byte;
+    by `failed`; or by `released`, where the attempt says nothing of the endpoint.
+
+    Args:
+        location: The endpoint that is asked.
+        permit: Of its circuit.
+        timeouts: Of the request.
+        silence: Seconds for the `Deadline` of a body; None: for ever.
+        abandoned: Takes the permit of an attempt that nobody has settled.
+    """
+
+    __slots__ = (
+        "_abandoned",
+        "_began",
+        "_error",
+        "_permit",
+        "_queued",
+        "_status",
+        "insertion",
+        "latency",
+        "location",
+        "silence",
+        "timeouts",
+    )
+
+    def __init__(
+        self, location: str, permit: Permit, timeouts: Timeouts, silence: float | None, abandoned: deque[Permit]
+    ) -> None:
+        self.location = location
+        self.timeouts = timeouts
+        self.latency = 0.0
+        self.insertion: object = None
+        self._permit: Permit | None = permit
+        self.silence = silence
+        self._abandoned = abandoned
+        self._error: BaseException | None = None
+        self._status: int | None = None
+        self._queued = False
+        self._began = 0.0
+
+    def __del__(self) -> None:
+        # A body that nobody reads to its end says nothing about the endpoint. The garbage collector may be what calls
+        # this, in a thread that holds the circuit's lock: so the permit is only put aside here.
+        if self._permit is not None:
+            self._abandoned.append(self._permit)
+
+    def begins(self, insertion: object) -> None:
+        """A request goes down the pipeline. insertion: which one of the probe it is to meet."""
+        self.insertion = insertion
+        self._error = self._status = None
+        self._began = 0.0
+
+    # --- what the transport does, told by the probe -------------------------------------------------------------
+
+    def sent(self, transport: Any) -> None:
+        """The transport gets the request now."""
+        self._queued = _sdk.waits_for_connection(transport)
+        self._began = time.perf_counter()
+
+    def answered(self, response: PipelineResponse[Any, Any]) -> None:
+        """It has given an answer, whose body may be still to come."""
+        self.latency = 0.0 if self._queued else time.perf_counter() - self._began
+        http = response.http_response
+        self._status = http.status_code  # not the response, which may lead back here
+        _sdk.set_location(http, self.location)
+        if self.silence is not None:
+            _sdk.time_socket_reads(http, Deadline(self.silence).spent)
+
+    def raised(self, error: BaseException) -> None:
+        """It has raised an error."""
+        self._error = error
+
+    # --- what came of it ----------------------------------------------------------------------------------------
+
+    def is_to_blame(self, error: BaseException) -> bool:
+        """Whether the endpoint is, for what the pipeline has raised."""
+        ours, self._error = self._error, None
+        if error is ours:
+            return is_endpoint_failure(error)
+        # A policy that read the body: it broke off. After a 401 it is rather a sign-in that failed.
+        return self._status not in (None, 401) and is_body_failure(error)
+
+    @property
+    def was_probed(self) -> bool:
+        """Whether its request has passed the probe."""
+        return self._began > 0
+
+    def was_reset(self, error: BaseException) -> bool:
+        """Whether the connection went away before a byte of the answer: one of the pool may have been stale."""
+        return error is self._error and is_reset(error)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether its permit has not been settled yet."""
+        return self._permit is not None
+
+    def succeeded(self) -> None:
+        """The endpoint has answered, whole."""
+        permit, self._permit = self._permit, None
+        if permit is not None:
+            permit.succeeded(self.latency)
+
+    def failed(self, cause: str, response: Any = None) -> None:
+        """The endpoint gave no answer. `cause` says why; `response` may ask to be left alone for a while."""
+        permit, self._permit = self._permit, None
+        if permit is not None:
+            permit.failed(FailureReported(cause, retry_after=retry_after_of(response)))
+
+    def released(self) -> None:
+        """It says nothing about the endpoint."""
+        permit, self._permit = self._permit, None
+        if permit is not None:
+            permit.released()
+
+
+class Failure:
+    """Why an endpoint gave no answer to a read.
+
+    Attributes:
+        cause: In a few words without any secret.
+        error: What the transport raised, and what the SDK's retry is to judge; None where `response` is that.
+        response: The pipeline's response, where there was one that counts as none.
+        is_refusal: The endpoint was not asked.
+    """
+
+    __slots__ = ("_told", "cause", "error", "is_refusal", "response")
+
+    def __init__(
+        self,
+        cause: str,
+        *,
+        error: BaseException | None = None,
+        response: PipelineResponse[Any, Any] | None = None,
+        told: Exception | None = None,
+        is_refusal: bool = False,
+    ) -> None:
+        self.cause = cause
+        self.is_refusal = is_refusal
+        self.error = error
+        self.response = response
+        self._told = told
+
+    @classmethod
+    def of_error(cls, error: BaseException, timeouts: Timeouts) -> Failure:
+        """Of an error of the transport, or of who read a body, which may let the transport's own errors through."""
+        cause = failure_cause(error, timeouts.within(error) if is_timeout(error) else None)
+        if not isinstance(error, AzureError):
+            error = (ServiceResponseTimeoutError if is_timeout(error) else IncompleteReadError)(cause)
+        return cls(cause, error=error)
+
+    @classmethod
+    def of_refusal(cls, cause: str, error: Exception | None = None) -> Failure:
+        """Of an endpoint that was not asked."""
+        return cls(cause, error=forget_context(ServiceRequestError(cause)), told=error, is_refusal=True)
+
+    @classmethod
+    def of_status(cls, response: PipelineResponse[Any, Any]) -> Failure:
+        """Of an answer whose status says no."""
+        http = response.http_response
+        return cls(describe_status(http.status_code, http.reason, http.headers), response=response)
+
+    def as_told(self) -> Exception | None:
+        """The error that the SDK would raise for it, with a text that holds no secret."""
+        if self._told is not None or (self.error is None and self.response is None):
+            return self._told
+        if self.error is None:
+            http = self.response.http_response if self.response is not None else None
+            error = forget_context(HttpResponseError(self.cause))
+            error.response, error.reason = http, self.cause
+            error.status_code = getattr(http, "status_code", None)
+            self._told = error
+        else:
+            kind = next((each for each in _RAISED if isinstance(self.error, each)), ServiceResponseError)
+            self._told = forget_context(kind(self.cause))
+        return self._told
+
+
+class Probe(HTTPPolicy[Any, Any]):
+    """Stands right before the transport, and tells an `Attempt` what that does with its request."""
+
+    def send(self, request: Any) -> Any:
+        """Send the request on."""
+        attempt: Attempt | None = request.context.get(ATTEMPT)
+        if attempt is None:
+            return self.next.send(request)
+        attempt.sent(request.context.transport)
+        try:
+            response = self.next.send(request)
+        except BaseException as error:
+            attempt.raised(error)
+            raise
+        attempt.answered(response)
+        return response
+
+
+class AsyncProbe(AsyncHTTPPolicy[Any, Any]):
+    """`Probe` in an event loop."""
+
+    async def send(self, request: Any) -> Any:
+        """Send the request on."""
+        attempt: Attempt | None = request.context.get(ATTEMPT)
+        if attempt is None:
+            return await self.next.send(request)
+        attempt.sent(request.context.transport)
+        try:
+            response = await self.next.send(request)
+        except BaseException as error:
+            attempt.raised(error)
+            raise
+        attempt.answered(response)
+        return response

@@ -1,0 +1,24 @@
+"""What several tests of circuits share."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from failover.breaker import CircuitBreaker, Cooldown, Policy, State
+from tests.clock import Clock
+
+PATIENCE = 30.0  # seconds after which a test that hangs says so; none waits that long when all is well
+
+
+def state(breaker: CircuitBreaker) -> State:
+    """Its state now. (After one assert on `breaker.state` mypy takes it to stay.)"""
+    return breaker.state
+
+
+def half_open(clock: Clock, **policy: Any) -> CircuitBreaker:
+    """A circuit whose next call is a probe."""
+    policy.setdefault("recovery", Cooldown(10.0))
+    breaker = CircuitBreaker("b", Policy(**policy), clock=clock)
+    breaker.trip()
+    clock.now += 10.0
+    return breaker
