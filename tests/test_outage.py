@@ -168,10 +168,10 @@ def test_the_quick_form_measures_every_configuration_under_every_kind(tmp_path: 
     slow = run.of("slow", OURS)
     assert next(each.seconds > 0.2 for each in slow.readings if each.start >= 0 and each.end <= run.outage)
     assert any(each.endpoint == "secondary" for each in run.of("down", OURS).readings)
-    for how in ("1 thread", "16 threads", "aio, 16 tasks"):
+    for how in ("1 thread", "16 threads", "aio, 16 tasks", "64 MiB, 1 connection", "64 MiB, 4 connections"):
         assert f"healthy, {how}: at least 0.95" in output
     verdicts_told = [line for line in output.splitlines() if re.search(r": (holds|DOES NOT HOLD)$", line)]
-    assert len(verdicts_told) == 8
+    assert len(verdicts_told) == 10
     assert code == (0 if all(line.endswith(": holds") for line in verdicts_told) else 1)
 
 
