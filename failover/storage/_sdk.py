@@ -147,7 +147,7 @@ def load(http: Any) -> None:
 
 async def aload(http: Any, spent: Callable[[float, int], None]) -> None:
     """Read the whole body of an event loop's response: `http.body()` then gives it. spent: see `time_socket_reads`."""
-    if _kind_of(http) == "aiohttp" and http._content is None:
+    if _is_aiohttps(http) and http._content is None:
         http._content = await _read_in_pieces(http, spent)
     # Responses of azure-core's first kind have the one where they are made of aiohttp's, those of its second both.
     read = getattr(http, "load_body", None) or getattr(http, "read", None) or http.body
@@ -174,8 +174,8 @@ def wrap_stream_download(http: Any, wrap: Callable[[str, Any, Any, Any], Any]) -
             setattr(http, way, functools.partial(_open_placed, wrap, placed, way))
         elif method is not None:
             setattr(http, way, functools.partial(_open, wrap, method, this, way))
-    if method_read := _READS_PAST_ITERATORS.get(_kind_of(http)):
-        http.read = functools.partial(method_read, this)
+    if _is_aiohttps(http):
+        http.read = functools.partial(_read_aiohttp, this)
     return True
 
 
@@ -193,10 +193,9 @@ def _open_placed(wrap: Callable[..., Any], placed: Any, way: str, *args: Any, **
     return wrap(way, placed(*args, **kwargs), args, kwargs)
 
 
-def _kind_of(http: Any) -> str:
+def _is_aiohttps(http: Any) -> bool:
     # An attribute that azure-core's responses have, of either kind, where they are made of one of aiohttp's.
-    own = getattr(http, "__dict__", {})
-    return "aiohttp" if "_decompressed_content" in own and hasattr(http, "iter_raw") else ""
+    return "_decompressed_content" in getattr(http, "__dict__", {}) and hasattr(http, "iter_raw")
 
 
 async def _read_in_pieces(http: Any, spent: Callable[[float, int], None] = lambda *_: None) -> bytes:
@@ -209,17 +208,14 @@ async def _read_in_pieces(http: Any, spent: Callable[[float, int], None] = lambd
     return b"".join(pieces)
 
 
+# azure-core's response of aiohttp alone reads past its own iterators: so the SDK does up to 12.24, and to check an MD5.
+# What it keeps is the body as it came, which it decodes when it is asked for it.
 async def _read_aiohttp(this: Callable[[], Any]) -> bytes:
     http = this()
     if http._content is None:
         http._content = await _read_in_pieces(http)
     whole: bytes = await type(http).read(http) if http._content else b""
     return whole
-
-
-# azure-core's response of aiohttp alone reads past its own iterators: so the SDK does up to 12.24, and to check an MD5.
-# What it keeps is the body as it came, which it decodes when it is asked for it.
-_READS_PAST_ITERATORS: Final = {"aiohttp": _read_aiohttp}
 
 
 def time_socket_reads(http: Any, spent: Callable[[float, int], None]) -> None:

@@ -298,7 +298,7 @@ class _GeoPolicy:
         while self._unnamed:
             with contextlib.suppress(IndexError):  # another thread was quicker
                 location = self._unnamed.pop()
-                circuits[location].name = (endpoints.base(location) or location).partition("://")[2] or location
+                circuits[location].name = endpoints.name(location) if endpoints.base(location) else location
 
     def _warn(self, endpoints: Endpoints) -> None:
         if not self._has_warned:
