@@ -128,8 +128,10 @@ def waits_for_connection(transport: Any) -> bool:
 
 def set_location(http: Any, location: str) -> None:
     """Say on a response where it comes from: the SDK asks for it, and so do its callers' hooks."""
-    with suppress(AttributeError):  # of `__slots__`
+    try:  # noqa: SIM105 (each read does this twice, and `suppress` would cost more than it)
         http.location_mode = location
+    except AttributeError:  # of `__slots__`
+        pass
 
 
 def close(http: Any) -> None:

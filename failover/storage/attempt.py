@@ -234,9 +234,10 @@ class Failure:
         error: What the transport raised, and what the SDK's retry is to judge; None where `response` is that.
         response: The pipeline's response, where there was one that counts as none.
         is_refusal: The endpoint was not asked.
+        is_final: The SDK's retry would not ask again: the SDK reads what failed here only after it.
     """
 
-    __slots__ = ("_told", "cause", "error", "is_refusal", "response")
+    __slots__ = ("_told", "cause", "error", "is_final", "is_refusal", "response")
 
     def __init__(
         self,
@@ -249,6 +250,7 @@ class Failure:
     ) -> None:
         self.cause = cause
         self.is_refusal = is_refusal
+        self.is_final = False
         self.error = error
         self.response = response
         self._told = told

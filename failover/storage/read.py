@@ -145,6 +145,7 @@ class Read:
         self._absent: str | None = None  # what the secondary said that does not hold it
         self._too_slow: set[str] = set()  # endpoints whose bodies came too slowly
         self._began_open = shared.circuits[PRIMARY].state is not State.CLOSED
+        self._most_lost = _MOST_LOST * shared.attempt_timeout
         self._started = time.perf_counter()
         self._forget()
 
@@ -184,6 +185,8 @@ class Read:
         failure = self._failures[first]
         if len(self._order) > 1 or failure.is_refusal:
             self.failure = self._explain()
+        if failure.is_final:
+            raise GiveUp from failure.error
         if failure.error is not None:
             raise failure.error
         assert failure.response is not None  # noqa: S101 (it has one or the other)
@@ -223,9 +226,7 @@ class Read:
             permit = await self._admit(circuit, location, last_resort=last_resort, first=first)
             if permit is None:
                 return None
-            can_lose = (
-                len(self._order) > 1 and self._lost + shared.attempt_timeout <= _MOST_LOST * shared.attempt_timeout
-            )
+            can_lose = len(self._order) > 1 and self._lost + shared.attempt_timeout <= self._most_lost
             if not can_lose and location is not self._order[0]:
                 permit.released()
                 self._failures[location] = Failure.of_refusal("not asked again, the read has waited long enough")
@@ -261,7 +262,7 @@ class Read:
                     return permit
                 permit.released()
                 break
-            may_wait = last_resort and first and not circuit.snapshot()["isolated"]
+            may_wait = last_resort and first and location is self._order[0] and not circuit.snapshot()["isolated"]
             if not may_wait or waited >= circuit.policy.probe_lease:  # by then a place is free again
                 break
             await self._shared.io.sleep(self._request.context.transport, _PLACE_POLL)
@@ -342,11 +343,16 @@ class Read:
         self._failures[attempt.location] = failure = Failure.of_error(error, attempt.timeouts)
         if is_timeout(error):
             self._done.add(attempt.location)  # it would take as long again
-            if attempt.timeouts.ended_by_limit(error):
-                self._lost += self._shared.attempt_timeout
-                self._timed_out[attempt.location] = attempt
-                return
-        self._fail(attempt, failure)
+        if self._lost_by(attempt, error):
+            self._timed_out[attempt.location] = attempt
+        else:
+            self._fail(attempt, failure)
+
+    def _lost_by(self, attempt: Attempt, error: BaseException) -> bool:
+        """Count what a time-out has cost the read, if nobody but us has set it."""
+        ours = is_timeout(error) and attempt.timeouts.ended_by_limit(error)
+        self._lost += self._shared.attempt_timeout * ours
+        return ours
 
     async def _on_answer(
         self, attempt: Attempt, response: PipelineResponse[Any, Any], judge: _Judge
@@ -368,6 +374,7 @@ class Read:
                     attempt.released()
                     raise
                 self._blame(attempt, error)
+                self._failures[location].is_final = not digest  # the SDK reads it behind its retry
                 return None
             if digest and not matches_md5(http, headers):
                 cause = "the body does not match its MD5"
@@ -564,9 +571,14 @@ class Read:
         span = self._span
         if span is not None and span.length is not None and delivered >= span.length and not span.encoded:
             return None, 0
-        self._fruitless = self._fruitless + 1 if delivered == self._resumed_at else 0
-        self._resumed_at = delivered
-        if span is not None and self._resumptions < MOST_ATTEMPTS and self._fruitless < len(self._order):
+        if delivered == self._resumed_at:
+            self._fruitless += 1
+            self._lost_by(attempt, error)
+        else:
+            self._fruitless, self._resumed_at = 0, delivered
+        # Where time-outs of ours brought nothing, one more is asked, with the SDK's own.
+        most = len(self._order) + (self._lost > 0)
+        if span is not None and self._resumptions < MOST_ATTEMPTS and self._fruitless < most:
             self._resumptions += 1
             skip = self._ask_for_rest(span, delivered)
             here = attempt.location

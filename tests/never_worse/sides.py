@@ -6,6 +6,7 @@ import asyncio
 import functools
 import random
 from collections.abc import Callable, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
@@ -14,7 +15,7 @@ from azure.storage.blob import BlobServiceClient, ExponentialRetry
 from azure.storage.blob.aio import BlobServiceClient as AsyncBlobServiceClient
 from azure.storage.blob.aio import ExponentialRetry as AsyncExponentialRetry
 
-from failover.breaker import CircuitBreaker
+from failover.breaker import CircuitBreaker, CircuitOpen, Permit
 from failover.storage import PRODUCTION, AsyncGeoFailover, GeoFailover
 from tests.never_worse.clock import LoopClock, ThreadClock
 from tests.never_worse.schedule import BLOCK, PAGE, Call, Schedule
@@ -35,7 +36,8 @@ class Outcome:
     """What came of a call.
 
     value: what it gave; of an answer that the SDK raises `("status", 404)`. error: what it raised where nobody
-    answered. began, ended: seconds.
+    answered. began, ended: seconds. was_open: whether the primary's circuit was not closed before; found_no_place:
+    for a last resort, since other calls had them all; both of ours alone.
     """
 
     value: Any
@@ -43,6 +45,8 @@ class Outcome:
     began: float
     ended: float
     trace: list[Entry] = field(repr=False, default_factory=list)
+    was_open: bool = False
+    found_no_place: bool = False
 
     @property
     def is_answer(self) -> bool:
@@ -71,10 +75,25 @@ class Outcome:
         return f"{what} after {self.seconds:.2f} s"
 
 
+_REFUSALS: Final[ContextVar[list[str]]] = ContextVar("_REFUSALS")
+
+
+class _Circuit(CircuitBreaker):
+    """Takes down who found no place for a last resort."""
+
+    def admit(self, *, last_resort: bool = False) -> Permit:
+        try:
+            return super().admit(last_resort=last_resort)
+        except CircuitOpen:
+            if last_resort:
+                _REFUSALS.get().append(self.name)
+            raise
+
+
 def our_policy(kind: Kind, clock: Callable[[], float], seed: int, store: Any = None) -> Any:
     """`GeoFailover` as a user has it by default, but for the clock, and for chance, which is the seed's."""
     circuits = [
-        CircuitBreaker(name, PRODUCTION, clock=clock, random=random.Random(f"{seed} {name}").random, store=store)
+        _Circuit(name, PRODUCTION, clock=clock, random=random.Random(f"{seed} {name}").random, store=store)
         for name in ("primary", "secondary")
     ]
     made: Any = AsyncGeoFailover if kind == "aio" else GeoFailover
@@ -146,6 +165,7 @@ class Side:
 
     def _one(self, call: Call, number: int, later: float) -> Outcome:
         CALLER.set(f"#{number}")
+        _REFUSALS.set([])
         self.clock.sleep(later)
         began = self.clock.now
         try:
@@ -159,6 +179,7 @@ class Side:
 
     async def _one_async(self, call: Call, number: int, later: float) -> Outcome:
         CALLER.set(f"#{number}")
+        _REFUSALS.set([])
         await asyncio.sleep(later)
         began = self.clock.now
         try:
@@ -170,7 +191,7 @@ class Side:
         if isinstance(error, HttpResponseError) and error.status_code in _VERDICTS:
             value, error = ("status", error.status_code), None
         trace = [each for each in self.world.trace if each.caller == f"#{number}"]
-        return Outcome(value, error, began, self.clock.now, trace)
+        return Outcome(value, error, began, self.clock.now, trace, found_no_place=bool(_REFUSALS.get()))
 
 
 def _call(service: Any, call: Call) -> Any:

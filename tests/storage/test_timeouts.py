@@ -13,7 +13,7 @@ from failover.storage import Retry
 from tests.never_worse.world import Fault
 from tests.storage.account import store
 from tests.storage.both_kinds import both_kinds, close, connect_options, geo_failover, read, service
-from tests.storage.virtual import BOTH, FOREVER, KINDS, OLD, Lab, P
+from tests.storage.virtual import BOTH, FOREVER, FRESH, KINDS, OLD, Lab, P, S
 
 SDK: Final = (20, 60)
 """Seconds: the SDK's own time-outs, for a connection and without a byte."""
@@ -123,3 +123,22 @@ def test_where_both_hang_the_sdks_retry_goes_on_until_one_is_back(kind: str) -> 
     with Lab(kind, Fault(0.0, 100.0, BOTH, "hang")) as lab:
         assert lab.read("old") == OLD
         assert lab.clock.now < 200
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_bodies_that_hang_cost_a_read_no_more_than_two_time_outs(kind: str) -> None:
+    """Then it waits as long as it would without us: here the primary's bodies come again before the SDK gives up."""
+    with Lab(kind, Fault(0.0, 150.0, P, "body-hang")) as lab:
+        assert lab.read("fresh") == FRESH
+        assert lab.clock.now < 250
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_errors_body_that_hangs_is_asked_for_as_often_as_without_us(kind: str) -> None:
+    """The SDK reads it behind its retry."""
+    seconds = []
+    for bare in (True, False):
+        with Lab(kind, Fault(0.0, FOREVER, P, "body-hang"), Fault(0.0, FOREVER, S, "refuse"), bare=bare) as lab:
+            assert lab.try_to_read("nowhere") is not None
+            seconds.append(lab.clock.now)
+    assert seconds[1] <= seconds[0] + 2 * 5 + 1
