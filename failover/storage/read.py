@@ -316,13 +316,17 @@ class Read:
         self._requests += 1
         attempt.begins(self._shared.insert_probe())
         request.context[ATTEMPT] = attempt
-        attempt.timeouts.set_in(request.context.options)
+        options = request.context.options
+        before = dict(options)
+        attempt.timeouts.set_in(options)
         try:
             return await self._shared.io.send(self._shared.next, request), None
         except BaseException as error:  # noqa: BLE001 (raised again, or the endpoint's)
+            # Policies take out what is theirs, the caller's hook say, and keep it for another try only after an answer.
+            options.update(before)
             return None, error  # type: ignore[return-value]  # one or the other
         finally:
-            attempt.timeouts.take_from(request.context.options)
+            attempt.timeouts.take_from(options)
             request.context.pop(ATTEMPT, None)
 
     def _on_error(self, attempt: Attempt, error: BaseException) -> None:

@@ -27,7 +27,7 @@ from tests.storage.both_kinds import (
     run,
     service,
 )
-from tests.storage.virtual import BOTH, FOREVER, KINDS, Lab, P, S
+from tests.storage.virtual import BOTH, FOREVER, KINDS, OLD, Lab, P, S
 
 FIELDS: Final = ("primary", "secondary", "status_code", "error_code", "request_id")
 
@@ -271,3 +271,19 @@ def test_no_secret_is_in_an_error(standin: StandIn) -> None:
     for each in (caught.value, by_pickle(caught.value)):
         assert "SECRET" not in "".join(traceback.format_exception(each))
     assert b"SECRET" not in pickle.dumps(caught.value)
+
+
+@pytest.mark.parametrize("fault", ["refuse", "reset", "hang", "503"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_callers_hook_hears_the_answer_behind_an_error(kind: str, fault: str) -> None:
+    """The SDK forgets it with the first error of the transport."""
+    heard: list[tuple[int, str]] = []
+
+    def hook(response: Any) -> None:
+        http = response.http_response
+        heard.append((http.status_code, http.location_mode))
+
+    with Lab(kind, Fault(0.0, FOREVER, P, fault), retry=None) as lab:
+        assert lab.read("old", raw_response_hook=hook) == OLD
+    assert [status for status, _ in heard if status != 503] == [206]
+    assert heard[-1] == (206, "secondary")
