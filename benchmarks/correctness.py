@@ -65,7 +65,9 @@ def report(rows: list[str], *, verbose: bool, limit: float, workers: int) -> boo
     ]
     say(table(["what must hold", *packages], [*body, ["yes", *totals]]))
     say()
-    say("n/a: cannot be expressed in that library.  -: not installed, so not measured.  Reasons: --verbose")
+    say("n/a: cannot be expressed in that library, see below.  -: not installed, so not measured.  Reasons: --verbose")
+    say()
+    say(table(["n/a", "why"], _why_not(answers)))
     if verbose:
         say()
         for row, package in answers:
@@ -73,6 +75,15 @@ def report(rows: list[str], *, verbose: bool, limit: float, workers: int) -> boo
             if reason:
                 say(f"{row:20} {package:17} {answer:4} {reason}")
     return all(answers[row, packages[0]][0] == "yes" for row in rows)
+
+
+def _why_not(answers: dict[tuple[str, str], tuple[str, str]]) -> list[list[str]]:
+    """Which cells are n/a, one line for each row and reason."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for (row, package), (answer, reason) in answers.items():
+        if answer == "n/a":
+            found.setdefault((row, reason), []).append(package)
+    return [[f"{row}: {', '.join(packages)}", reason] for (row, reason), packages in found.items()]
 
 
 def main() -> int:

@@ -140,6 +140,24 @@ def feed(bench: Bench) -> None:
     must(_begins(make), "a probe's feed has brought an item, and the circuit is not closed as long as it goes on")
 
 
+def feed_left(bench: Bench) -> None:
+    """As above, for readers who take the first item and leave."""
+    make = _feeds(bench, SOON)
+    for _ in range(2):
+        _read(make, Failure())
+    must(not _begins(make), "feeds that fail before their first item did not count")
+    time.sleep(SOON.cooldown * 1.5)
+    must(_read(make, None, early=True)[0], "no probe was admitted after the cooldown")
+    try:
+        both = [make(None), make(None)]
+        began = [next(each) for each in both]
+    except Unsupported:
+        raise
+    except Exception:  # noqa: BLE001 (a refusal of any library's kind)
+        began = []
+    must(began == [1, 1], "a probe's reader has had an item and left, and the circuit is not closed")
+
+
 def _begins(make: Callable[[object], Any]) -> bool:
     """Whether another feed brings an item."""
     try:

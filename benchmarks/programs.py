@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from benchmarks import driving
 from benchmarks.checks import Bench, must, trip
-from benchmarks.driving import LOCKS, Hung, once, start
+from benchmarks.driving import LOCKS, Hung, Tasks, Threads, once, start
 from benchmarks.shape import Failure, Unsupported, Wish
 
 _CHILD_SECONDS: Final = 2  # after which a forked child that hangs is ended
@@ -124,6 +124,33 @@ def slow_listener_open(bench: Bench) -> None:
         must(not start(driver).ran, "it is not open")
     except Hung:
         must(False, "while a listener hears of one refusal all others wait")
+    finally:
+        leave.set()
+
+
+def slow_listener_loop(bench: Bench) -> None:
+    """As above, while calls of an event loop are refused, and the listener is busy with a thread's."""
+    entered, leave = threading.Event(), threading.Event()
+    armed = threading.Event()
+
+    def listener() -> None:
+        if armed.is_set() and not entered.is_set():
+            entered.set()
+            leave.wait(driving.LIMIT * 10)
+
+    if bench.library.ways != ("sync", "async"):
+        raise Unsupported("it has not both kinds of calls")
+    guard = bench.library.make(Wish(threshold=2, listener=listener), "both")
+    in_thread, in_loop = Threads(guard), Tasks(guard)
+    trip(in_thread)
+    armed.set()
+    in_thread.launch()
+    try:
+        if not entered.wait(driving.LIMIT):
+            raise Unsupported("it tells listeners of no refusal")
+        must(not start(in_loop).ran, "it is not open")
+    except Hung:
+        must(False, "while a listener hears of a thread's call, the event loop waits")
     finally:
         leave.set()
 

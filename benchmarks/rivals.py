@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any, Final
 
-from benchmarks.shape import OURS, Failure, Guard, Ignored, Library, Wish, load, refuse
+from benchmarks.shape import OURS, Failure, Guard, Ignored, Library, Unsupported, Wish, load, refuse
 
 
 class Ours:
@@ -16,9 +18,10 @@ class Ours:
     ways: tuple[str, ...] = ("sync", "async")
     fields: dict[str, str] = {"threshold": "threshold", "cooldown": "seconds"}  # noqa: RUF012 (the protocol's)
 
-    def breaker(self, wish: Wish) -> Any:
+    def breaker(self, wish: Wish, store: Any = None, **options: Any) -> Any:
         ours = load(self)
-        options: dict[str, Any] = {} if wish.lease is None else {"probe_lease": wish.lease}
+        if wish.lease is not None:
+            options["probe_lease"] = wish.lease
         if wish.ignore:
             options["classify"] = lambda end: ours.NEUTRAL if isinstance(end, Ignored) else ours.failures.classify(end)
         policy = ours.Policy(
@@ -30,7 +33,7 @@ class Ours:
         told = wish.listener
         listeners = () if told is None else (lambda _: told(),)
         clock = {} if wish.clock is None else {"clock": wish.clock}
-        return ours.CircuitBreaker("remote", policy, listeners=listeners, **clock)
+        return ours.CircuitBreaker("remote", policy, listeners=listeners, store=store, **clock)
 
     def make(self, wish: Wish, way: str) -> Guard:  # noqa: ARG002 (one circuit serves both)
         guard: Guard = self.breaker(wish)
@@ -39,6 +42,33 @@ class Ours:
     def call(self, wish: Wish) -> Callable[..., Any] | None:
         call: Callable[..., Any] = self.breaker(wish).call
         return call
+
+    def acall(self, wish: Wish) -> Any:
+        return self.breaker(wish).acall
+
+    def block(self, wish: Wish, way: str) -> Any:  # noqa: ARG002 (as `make`)
+        breaker = self.breaker(wish)
+        return breaker.admit, breaker
+
+    def changing(self, wish: Wish) -> Any:
+        ours, breaker = load(self), self.breaker(wish)
+
+        def assign(threshold: int) -> None:
+            breaker.policy = replace(breaker.policy, trip=ours.ConsecutiveFailures(threshold))
+
+        return breaker, assign
+
+    def limited(self, wish: Wish, seconds: float) -> Any:
+        return self.breaker(wish, timeout=seconds)
+
+    def shared(self, wish: Wish, way: str, url: str) -> Any:  # noqa: ARG002 (as `make`)
+        return self.breaker(wish, importlib.import_module("failover.breaker.stores").open_store(url))
+
+    def window(self, seconds: float, clock: Callable[[], float]) -> Any:
+        ours = load(self)
+        policy = ours.Policy(trip=ours.FailureRate(0.5, seconds=seconds, minimum=20))
+        breaker = ours.CircuitBreaker("remote", policy, clock=clock)
+        return breaker, lambda: breaker.snapshot()["failures"]
 
 
 class CircuitBreakerPackage:
@@ -58,25 +88,50 @@ class CircuitBreakerPackage:
     def call(self, wish: Wish) -> Callable[..., Any] | None:  # noqa: ARG002
         return None  # its `call` does not ask whether the circuit is open
 
+    def block(self, wish: Wish, way: str) -> Any:
+        breaker = self.make(wish, way)
+        return (lambda: breaker), breaker
+
 
 class Purgatory:
     package = module = "purgatory"
     ways: tuple[str, ...] = ("sync", "async")
     fields: dict[str, str] = {"threshold": "threshold", "cooldown": "ttl"}  # noqa: RUF012
 
-    def make(self, wish: Wish, way: str) -> Guard:
+    def factory(self, wish: Wish, way: str, **options: Any) -> Any:
         refuse(wish, "probes", "clock")
+        if way == "both":
+            raise Unsupported("a circuit is for one kind of calls")
         purgatory = load(self)
         make = purgatory.SyncCircuitBreakerFactory if way == "sync" else purgatory.AsyncCircuitBreakerFactory
-        factory = make(wish.threshold, wish.cooldown, exclude=[Ignored] if wish.ignore else [])
+        factory = make(wish.threshold, wish.cooldown, exclude=[Ignored] if wish.ignore else [], **options)
         told = wish.listener
         if told is not None:
             factory.add_listener(lambda *_: told())
-        guard: Guard = factory("remote")
+        return factory
+
+    def make(self, wish: Wish, way: str) -> Guard:
+        guard: Guard = self.factory(wish, way)("remote")
         return guard
 
     def call(self, wish: Wish) -> Callable[..., Any] | None:  # noqa: ARG002
         return None
+
+    def block(self, wish: Wish, way: str) -> Any:
+        factory = self.factory(wish, way)
+        if way == "sync":
+            return (lambda: factory.get_breaker("remote")), factory("remote")
+
+        @asynccontextmanager
+        async def block() -> Any:
+            async with await factory.get_breaker("remote"):
+                yield
+
+        return block, factory("remote")
+
+    def shared(self, wish: Wish, way: str, url: str) -> Any:
+        kind = "SyncRedisUnitOfWork" if way == "sync" else "AsyncRedisUnitOfWork"
+        return self.factory(wish, way, uow=getattr(load(self), kind)(url))("remote")
 
 
 def _method_listener(base: type, told: Callable[[], None], names: tuple[str, ...]) -> Any:
@@ -94,7 +149,7 @@ class PyBreaker:
     def cooldown(self, wish: Wish) -> dict[str, Any]:
         return {"reset_timeout": wish.cooldown}
 
-    def breaker(self, wish: Wish) -> Any:
+    def breaker(self, wish: Wish, **options: Any) -> Any:
         refuse(wish, "probes", "clock")
         theirs = load(self)
         base, names = theirs.CircuitBreakerListener, ("before_call", "failure", "success", "state_change")
@@ -103,6 +158,7 @@ class PyBreaker:
             exclude=[Ignored] if wish.ignore else [],
             listeners=[] if wish.listener is None else [_method_listener(base, wish.listener, names)],
             **self.cooldown(wish),
+            **options,
         )
 
     def make(self, wish: Wish, way: str) -> Guard:  # noqa: ARG002
@@ -112,6 +168,18 @@ class PyBreaker:
     def call(self, wish: Wish) -> Callable[..., Any] | None:
         call: Callable[..., Any] = self.breaker(wish).call
         return call
+
+    def block(self, wish: Wish, way: str) -> Any:  # noqa: ARG002
+        breaker = self.breaker(wish)
+        return breaker.calling, breaker
+
+    def changing(self, wish: Wish) -> Any:
+        breaker = self.breaker(wish)
+        return breaker, lambda threshold: setattr(breaker, "fail_max", threshold)
+
+    def shared(self, wish: Wish, way: str, url: str) -> Any:  # noqa: ARG002
+        redis = importlib.import_module("redis")
+        return self.breaker(wish, state_storage=load(self).CircuitRedisStorage("closed", redis.Redis.from_url(url)))
 
 
 class AioBreaker(PyBreaker):
@@ -123,6 +191,17 @@ class AioBreaker(PyBreaker):
 
     def cooldown(self, wish: Wish) -> dict[str, Any]:
         return {"timeout_duration": timedelta(seconds=wish.cooldown)}
+
+    def acall(self, wish: Wish) -> Any:
+        return self.breaker(wish).call_async
+
+    def block(self, wish: Wish, way: str) -> Any:  # noqa: ARG002
+        raise Unsupported("it has no block")
+
+    def shared(self, wish: Wish, way: str, url: str) -> Any:  # noqa: ARG002
+        redis, closed = importlib.import_module("redis"), load(self).CircuitBreakerState.CLOSED
+        storage = importlib.import_module("aiobreaker.storage.redis").CircuitRedisStorage
+        return self.breaker(wish, state_storage=storage(closed, redis.Redis.from_url(url)))
 
 
 class Hyx:
@@ -144,6 +223,14 @@ class Hyx:
     def call(self, wish: Wish) -> Callable[..., Any] | None:  # noqa: ARG002
         return None
 
+    def block(self, wish: Wish, way: str) -> Any:
+        breaker: Any = self.make(wish, way)
+        return (lambda: breaker), breaker
+
+    def limited(self, wish: Wish, seconds: float) -> Any:
+        guard, timeout = self.make(wish, "async"), importlib.import_module("hyx.timeout").timeout
+        return lambda fn: guard(timeout(max_delay_secs=seconds)(fn))  # as its documentation combines them
+
 
 class _NotIgnored:
     def is_failure(self, *, result: object, exception: Exception | None) -> bool:  # noqa: ARG002 (interlock's)
@@ -164,16 +251,16 @@ class Interlock:
         "cooldown": "wait_duration_in_open",
     }
 
-    def breaker(self, wish: Wish) -> Any:
+    def breaker(self, wish: Wish, storage: Any = None, **options: Any) -> Any:
         theirs = load(self)
         # It counts rates alone: all of the last `threshold` calls is as many in a row.
         config = theirs.Config(
             failure_rate_threshold=1.0,
             minimum_number_of_calls=wish.threshold,
-            window_size=wish.threshold,
             wait_duration_in_open=wish.cooldown,
             permitted_calls_in_half_open=wish.probes,
             max_concurrent_probes=wish.probes,
+            **{"window_size": wish.threshold, **options},
         )
         names = ("on_state_change", "on_call", "on_rejected", "on_reset")
         return theirs.CircuitBreaker(
@@ -183,6 +270,7 @@ class Interlock:
             listener=None if wish.listener is None else _method_listener(object, wish.listener, names),
             classifier=_NotIgnored() if wish.ignore else None,
             unreachable_exceptions=(Ignored,) if wish.ignore else (),
+            storage=storage,
         )
 
     def make(self, wish: Wish, way: str) -> Guard:  # noqa: ARG002
@@ -192,6 +280,28 @@ class Interlock:
     def call(self, wish: Wish) -> Callable[..., Any] | None:
         call: Callable[..., Any] = self.breaker(wish).call_sync
         return call
+
+    def acall(self, wish: Wish) -> Any:
+        return self.breaker(wish).call_async
+
+    def block(self, wish: Wish, way: str) -> Any:  # noqa: ARG002
+        breaker = self.breaker(wish)
+        return (lambda: breaker), breaker
+
+    def limited(self, wish: Wish, seconds: float) -> Any:
+        pipeline = load(self).Pipeline.builder().circuit_breaker(self.breaker(wish)).timeout(seconds).build()
+        return lambda fn: lambda: pipeline.call(fn)
+
+    def shared(self, wish: Wish, way: str, url: str) -> Any:
+        redis = importlib.import_module("redis" if way == "sync" else "redis.asyncio")
+        found = importlib.import_module("interlock.integrations.redis")
+        storage = found.RedisStorage if way == "sync" else found.AsyncRedisStorage
+        return self.breaker(wish, storage(redis.Redis.from_url(url)))
+
+    def window(self, seconds: float, clock: Callable[[], float]) -> Any:
+        window = {"window_type": load(self).WindowType.TIME_BASED, "window_size": int(seconds)}
+        breaker = self.breaker(Wish(threshold=20, clock=clock), **window)
+        return breaker, lambda: breaker.snapshot().failed_calls
 
 
 LIBRARIES: Final[tuple[Library, ...]] = (

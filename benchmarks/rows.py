@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from benchmarks import checks, generators, programs
+from benchmarks import checks, decorated, generators, inforce, programs, sharing
 from benchmarks.checks import Bench, Wrong
 from benchmarks.driving import LOCKS, WALL
 from benchmarks.shape import Library, Unsupported
@@ -42,13 +42,29 @@ ROWS: Final = {
     "agenerator-failure": Row("async generator: a failure half-way counts", generators.failure, ("async",)),
     "agenerator-close": Row("async generator: an early close is neutral", generators.close, ("async",)),
     "feed": Row("a probe's endless feed closes with its first item, not sooner", generators.feed),
+    "feed-left": Row("a probe's reader who leaves after the first item closes it", generators.feed_left),
+    "generator-call": Row("a generator function in a sync call is no success", decorated.generator_called, ("sync",)),
     "coroutine-call": Row("a coroutine function in a sync call is no success", programs.coroutine_called, ("sync",)),
     "coroutine-lambda": Row("a sync function's coroutine is no success", programs.coroutine_made, ("sync",)),
+    "plain-acall": Row("a plain function in an async call is no failure", decorated.plain_awaited, ("async",)),
+    "methods": Row("class and static methods work, or are refused at decoration", decorated.methods),
+    "old-coroutine": Row("types.coroutine works, or is refused at decoration", decorated.old_coroutine, ("async",)),
+    "not-callable": Row("what cannot be called is refused at decoration", decorated.not_callable),
+    "block": Row("a block may be left in another context", decorated.block_elsewhere),
+    "trio": Row("a time-out works under trio, or counts nothing there", inforce.under_trio, ("async",)),
+    "window": Row("a window in seconds ages without calls", inforce.aged),
+    "changed": Row("a setting of a live circuit is in force, or refused", inforce.changed),
+    "answers": Row('AWS 404, 412, Google and MongoDB\'s "exists" are no failures', inforce.answers),
     "pickle": Row("a refusal survives pickling, whatever the errors before it", programs.refusal_pickled),
     "fork": Row("a child forked in the middle of a call works", programs.fork, ("sync",), put_up=LOCKS.put_up),
     "slow-listener": Row("a slow listener delays no other call", programs.slow_listener, ("sync",)),
     "slow-listener-open": Row("a slow listener delays no other refusal", programs.slow_listener_open, ("sync",)),
+    "slow-listener-loop": Row(
+        "a slow listener holds up no event loop's refusals", programs.slow_listener_loop, ("sync",)
+    ),
     "listener": Row("a listener that raises is logged and changes nothing", checks.bad_listener),
+    "drips": Row("a Redis that answers byte by byte delays no call", sharing.drips),
+    "foreign": Row("a record of another layout in Redis fails no call", sharing.foreign),
     "wall": Row("moving the wall clock changes nothing", checks.wall_clock, put_up=WALL.put_up),
     "clock": Row("time can be injected", checks.injected_clock),
     "nonsense": Row("nonsense raises ValueError naming the field", checks.nonsense),

@@ -44,7 +44,7 @@ class Wish:
 
 
 class Library(Protocol):
-    """One library. `ways`: "sync", "async" or both."""
+    """One library. `ways`: "sync", "async" or both. It may have the methods of `LACKS` too."""
 
     package: str
     module: str
@@ -57,6 +57,31 @@ class Library(Protocol):
 
     def call(self, wish: Wish) -> Callable[..., Any] | None:
         """As `make`, as a function that takes a function and its arguments; None where there is no such thing."""
+
+
+LACKS: Final = {
+    # acall(wish): takes a coroutine function and its arguments, and gives what is to be awaited.
+    "acall": "nothing that calls a coroutine function",
+    # block(wish, way): makes blocks, and a guard of the same circuit.
+    "block": "no block",
+    # changing(wish): a guard, and what assigns another threshold to the live circuit.
+    "changing": "no setting that can be assigned while it is in use",
+    # limited(wish, seconds): a guard whose calls may take so long.
+    "limited": "no time-out of a call",
+    # shared(wish, way, url): as `make`, with its state in that Redis.
+    "shared": "no state in Redis",
+    # window(seconds, clock): a guard, and what tells the failures that count, of those seconds.
+    "window": "no window in seconds: it counts calls",
+}
+"""What not every library can do, by the method of its adapter that does it."""
+
+
+def ask(library: Library, method: str, *arguments: Any) -> Any:
+    """What the adapter's method gives. `Unsupported` where it has none."""
+    found = getattr(library, method, None)
+    if found is None:
+        raise Unsupported(f"it has {LACKS[method]}")
+    return found(*arguments)
 
 
 def load(library: Library) -> Any:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import contextvars
 import functools
 import inspect
 import os
@@ -14,6 +17,7 @@ from importlib import metadata
 from typing import Any
 
 import pytest
+import redis
 
 from benchmarks import driving, shape, stores
 from benchmarks.correctness import cell
@@ -22,6 +26,7 @@ from benchmarks.rows import ROWS, judge
 from benchmarks.shape import Failure, Guard, Wish
 
 ALONE = {"wall", "no-lock", "fork"}  # patch the interpreter before a library is imported
+NEED_REDIS = {"drips", "foreign"}
 
 
 class Naive:
@@ -153,6 +158,94 @@ class Clumsy(Naive):
         return lambda fn: guard(lambda: fn())()  # so that it is no coroutine function
 
 
+class ClumsyInLoops(Clumsy):
+    """Takes the same lock in threads and in event loops."""
+
+    ways: tuple[str, ...] = ("sync", "async")
+
+    def make(self, wish: Wish, way: str) -> Guard:
+        guard = super().make(wish, way)
+
+        def both(fn: Callable[..., Any]) -> Callable[..., Any]:
+            async def aguarded(*args: Any) -> Any:
+                guard(lambda: None)()
+                return await fn(*args)
+
+            return aguarded if inspect.iscoroutinefunction(fn) else guard(fn)
+
+        return both
+
+
+class Careless(Naive):
+    """Counts what is the caller's own mistake, takes settings and time-outs in vain, and keeps its state in Redis."""
+
+    def acall(self, wish: Wish) -> Callable[..., Any]:
+        make = self.make(wish, "async")
+
+        async def acall(fn: Callable[..., Any]) -> Any:
+            async def work() -> Any:
+                return await fn()
+
+            return await make(work)()
+
+        return acall
+
+    def call(self, wish: Wish) -> Callable[..., Any] | None:
+        make = self.make(wish, "sync")
+        return lambda fn: make(lambda: fn())()
+
+    def block(self, wish: Wish, way: str) -> Any:
+        here: contextvars.ContextVar[int] = contextvars.ContextVar("here")
+
+        @contextlib.contextmanager
+        def block() -> Any:
+            token = here.set(1)
+            yield
+            here.reset(token)
+
+        return block, self.make(wish, way)
+
+    def changing(self, wish: Wish) -> Any:
+        return self.make(wish, "sync"), lambda threshold: threshold
+
+    def limited(self, wish: Wish, seconds: float) -> Any:
+        guard = self.make(wish, "async")
+
+        def limited(fn: Callable[..., Any]) -> Callable[..., Any]:
+            async def work() -> Any:
+                return await asyncio.wait_for(fn(), seconds)
+
+            return guard(work)
+
+        return limited
+
+    def window(self, seconds: float, clock: Callable[[], float]) -> Any:
+        failures = [0]
+
+        def guard(fn: Callable[..., Any]) -> Callable[..., Any]:
+            def guarded(outcome: object) -> Any:
+                failures[0] += isinstance(outcome, Failure)
+                return fn(outcome)
+
+            return guarded
+
+        return guard, lambda: failures[0]
+
+    def shared(self, wish: Wish, way: str, url: str) -> Guard:
+        client: Any = redis.Redis.from_url(url)
+        client.setnx("failures", 0)
+        guard = self.make(wish, way)
+
+        def shared(fn: Callable[..., Any]) -> Callable[..., Any]:
+            def work(*args: Any) -> Any:
+                client.incr("failures")
+                return guard(fn)(*args)
+
+            return work
+
+        return shared
+
+
 @pytest.fixture(autouse=True)
 def _short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(driving, "LIMIT", 0.5)
@@ -161,12 +254,34 @@ def _short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
 OF_CLUMSY = {"coroutine-call", "pickle", "slow-listener-open"}
 OF_LOCKED = {"side-by-side", "hung-probe", "slow-listener"}
 OF_HOARDER = {"nested", "frames"}
-OF_OTHERS = OF_CLUMSY | OF_LOCKED | OF_HOARDER  # which the naive one does right
+OF_CARELESS = {"generator-call", "plain-acall", "block", "trio", "window", "changed"}
+OF_OTHERS = (
+    {"slow-listener-loop"} | OF_CLUMSY | OF_LOCKED | OF_HOARDER | OF_CARELESS | NEED_REDIS
+)  # which the naive one does right
 
 
-@pytest.mark.parametrize("row", sorted(set(ROWS) - ALONE))
+@pytest.mark.parametrize("row", sorted(set(ROWS) - ALONE - NEED_REDIS))
 def test_ours_gets_a_yes(row: str) -> None:
     assert judge(ROWS[row], Ours()) == ("yes", "")
+
+
+@pytest.mark.redis
+@pytest.mark.parametrize("row", sorted(NEED_REDIS))
+def test_ours_gets_a_yes_over_redis(row: str) -> None:
+    assert judge(ROWS[row], Ours()) == ("yes", "")
+
+
+@pytest.mark.redis
+@pytest.mark.parametrize("row", sorted(NEED_REDIS))
+def test_a_breaker_that_asks_redis_in_each_call_gets_a_no(row: str) -> None:
+    answer, reason = judge(ROWS[row], Careless())
+    assert answer == "no", reason
+
+
+@pytest.mark.parametrize("row", sorted(OF_CARELESS))
+def test_what_is_taken_in_vain_gets_a_no(row: str) -> None:
+    answer, reason = judge(ROWS[row], Careless())
+    assert answer == "no", reason
 
 
 @pytest.mark.parametrize("row", sorted(ALONE))
@@ -194,6 +309,10 @@ def test_a_lock_held_too_long_gets_a_no(row: str) -> None:
 @pytest.mark.parametrize("row", sorted(OF_CLUMSY))
 def test_what_a_program_trips_over_gets_a_no(row: str) -> None:
     assert judge(ROWS[row], Clumsy())[0] == "no"
+
+
+def test_a_thread_that_an_event_loop_waits_for_gets_a_no() -> None:
+    assert judge(ROWS["slow-listener-loop"], ClumsyInLoops())[0] == "no"
 
 
 def test_a_lock_that_a_forked_child_finds_taken_gets_a_no(monkeypatch: pytest.MonkeyPatch) -> None:
