@@ -36,11 +36,19 @@ class RunningCall(Protocol):
 
 
 def is_coroutine_function(fn: Any) -> bool:
-    return _is(inspect.iscoroutinefunction, fn)
+    return _is(inspect.iscoroutinefunction, fn) or _is(_is_generator_based_coroutine, fn)
 
 
 def is_generator_function(fn: Any) -> bool:
-    return _is(inspect.isgeneratorfunction, fn)
+    return _is(inspect.isgeneratorfunction, fn) and not _is(_is_generator_based_coroutine, fn)
+
+
+def _is_generator_based_coroutine(fn: object) -> bool:
+    """Whether `fn` comes from `types.coroutine`: what it gives is awaited. `inspect` calls it a generator function."""
+    while isinstance(fn, functools.partial):
+        fn = fn.func
+    flags = getattr(getattr(fn, "__code__", None), "co_flags", 0)
+    return isinstance(flags, int) and bool(flags & inspect.CO_ITERABLE_COROUTINE)  # a mock has any attribute
 
 
 def is_async_generator_function(fn: Any) -> bool:
@@ -62,7 +70,8 @@ def check_started(fn: Callable[..., Any], result: Any, how: str) -> None:
     A plain function may return a generator that it has prepared; one that returns a coroutine has done nothing.
     """
     kind = type(result)
-    if kind is CoroutineType:
+    is_awaited: bool = inspect.isawaitable(result)  # as a generator of `types.coroutine` is
+    if is_awaited:
         result.close()  # or Python warns that it was never awaited
         raise TypeError(f"{_name(fn)} returned a coroutine, which has not run: {how}")
     if (kind is GeneratorType and is_generator_function(fn)) or (

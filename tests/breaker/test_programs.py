@@ -6,6 +6,7 @@ import asyncio
 import concurrent.futures
 import contextvars
 import copy
+import functools
 import gc
 import logging
 import multiprocessing
@@ -17,7 +18,7 @@ import threading
 import time
 import types
 import weakref
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -712,20 +713,46 @@ def test_what_cannot_be_called_is_a_type_error_at_decoration(thing: Any) -> None
         CircuitBreaker("b").guard()(thing)
 
 
-def test_a_generator_based_coroutine_counts_nothing_where_it_is_awaited() -> None:
-    breaker = CircuitBreaker("b", Policy(ConsecutiveFailures(1)))
+@pytest.mark.parametrize("wrap", [lambda fn: fn, functools.partial], ids=["function", "partial"])
+def test_a_generator_based_coroutine_is_a_coroutine_function(wrap: Callable[[Any], Any]) -> None:
+    """`inspect` calls it a generator function; it is awaited, and it fails after its first step."""
+    breaker = CircuitBreaker("b", Policy(ConsecutiveFailures(2), recovery=Cooldown(10.0)), clock=(clock := Clock()))
+    down = True
 
-    @breaker
     @types.coroutine
-    def old() -> Iterator[None]:
-        yield
+    def old(answer: str) -> Generator[Any, Any, str]:
+        yield from asyncio.sleep(0).__await__()
+        if down:
+            raise OSError("down")
+        return answer
 
-    async def main() -> None:
-        await old()
+    guarded: Any = breaker(wrap(old))
 
-    with pytest.raises(TypeError, match="await"):
+    async def main() -> object:
+        return await guarded("fine")
+
+    for _ in range(2):
+        with pytest.raises(OSError, match="down"):
+            asyncio.run(main())
+    with pytest.raises(CircuitOpen):
         asyncio.run(main())
-    assert breaker.state is State.CLOSED
+    clock.now += 10.0
+    with pytest.raises(OSError, match="down"):  # its first step is no success of a probe
+        asyncio.run(main())
+    assert state(breaker) is State.OPEN
+    clock.now += 10.0
+    down = False
+    assert asyncio.run(main()) == "fine"
+    assert state(breaker) is State.CLOSED
+    assert asyncio.run(_acall(breaker, old)) == "fine"
+    for call in (old, lambda answer: old(answer)):
+        with pytest.raises(TypeError, match="acall"):
+            breaker.call(call, "fine")
+    assert breaker.snapshot()["failures"] == 0
+
+
+async def _acall(breaker: CircuitBreaker, fn: Callable[..., Any]) -> object:
+    return await breaker.acall(fn, "fine")
 
 
 # --- event loops ------------------------------------------------------------------------------------------------------
