@@ -98,7 +98,8 @@ class Record:
     refused: calls turned away in this era, where the recovery counts them. isolated: open until RESET.
     probes: while half-open, number and end of lease of each probe under way. issued: the last number given.
     last_resorts: number and end of lease of each last resort under way.
-    successes: of probes and last resorts, in this era. failed: probes that failed, in this era.
+    successes: of probes and last resorts, in this era; by_last_resort: those of them that were last resorts of this
+    process. failed: probes that failed, in this era.
     ramp_until: while closed, the time from which all calls are admitted again, None where they are.
 
     Where a store is shared, `probes` has those of other processes too, as number 0, and `reserved` the numbers of
@@ -116,6 +117,7 @@ class Record:
     probes: tuple[tuple[int, float], ...] = ()
     issued: int = 0
     successes: int = 0
+    by_last_resort: int = 0
     failed: int = 0
     reserved: tuple[int, ...] = ()
     ramp_until: float | None = None
@@ -249,7 +251,8 @@ def _refuse_or_probe(record: Record, context: Context) -> Outcome:
         return Outcome(record)
     if context.shared:
         return Outcome(record, claim=True)
-    half_open = replace(record, state=State.HALF_OPEN, era=record.era + 1, refused=0, successes=0, failed=0, probes=())
+    anew = replace(record, refused=0, successes=0, by_last_resort=0, failed=0, probes=())
+    half_open = replace(anew, state=State.HALF_OPEN, era=record.era + 1)
     return _probe_if_free(half_open, context)
 
 
@@ -309,7 +312,8 @@ def _end_last_resort(record: Record, context: Context) -> Outcome:
 
 
 def _count_last_resort(record: Record, context: Context) -> Outcome:
-    return _count_towards_closing(_end_last_resort(record, context).record, context)
+    ended = _end_last_resort(record, context).record
+    return _count_towards_closing(replace(ended, by_last_resort=record.by_last_resort + 1), context)
 
 
 def _open(record: Record, context: Context) -> Outcome:
@@ -331,6 +335,7 @@ def _open(record: Record, context: Context) -> Outcome:
         isolated=False,
         probes=(),
         successes=0,
+        by_last_resort=0,
         failed=0,
         reserved=(),
         ramp_until=None,

@@ -539,6 +539,10 @@ WRONG: list[dict[str, Any]] = [
     {"places": [["h", 1]]},
     {"places": [["h", 1, -1]]},
     {"places": [[1, 1, 1]]},
+    {"failed": -1},
+    {"last_resorts": 3},
+    {"last_resorts": [["h"]]},
+    {"last_resorts": [["h", -1]]},
 ]
 GARBAGE = [
     b"",
@@ -604,6 +608,7 @@ def test_a_record_survives_being_written_and_read() -> None:
     record = SharedRecord(
         State.HALF_OPEN, "e", None, False, 3, 4, 5, 6, (ProbeLease("h", 1, 2.5), ProbeLease("i", 2, 0.0))
     )
+    record = replace(record, failed=7, last_resorts=(("h", 1), ("i", 2)))
     assert decode(encode(record)) == record
     with pytest.raises(UnreadableRecord):
         decode(encode(record)[:-1])

@@ -42,6 +42,8 @@ class SharedRecord:
         wait: While open, seconds from the write until a call may be the probe. None: not by time.
         places: While half-open, the probes under way.
         ramp: While closed, seconds from the write until all calls are admitted. None: they are.
+        last_resorts: Holders, each with how many of the successes were its last resorts: by its own number a process
+            knows which of them are stored already.
     """
 
     state: State
@@ -54,6 +56,8 @@ class SharedRecord:
     successes: int = 0
     places: tuple[ProbeLease, ...] = ()
     ramp: float | None = None
+    failed: int = 0
+    last_resorts: tuple[tuple[str, int], ...] = ()
 
 
 def encode(shared: SharedRecord) -> bytes:
@@ -70,6 +74,8 @@ def encode(shared: SharedRecord) -> bytes:
         "successes": shared.successes,
         "places": [[place.holder, place.number, round(place.left, 3)] for place in shared.places],
         "ramp": shared.ramp,
+        "failed": shared.failed,
+        "last_resorts": shared.last_resorts,
     }
     return json.dumps(fields, separators=(",", ":")).encode()
 
@@ -89,7 +95,7 @@ def decode(body: bytes) -> SharedRecord:
     if fields["format"] != FORMAT:
         raise UnreadableRecord(f"it has format {str(fields['format'])[:20]}, and this version reads {FORMAT}")
     try:
-        wait, ramp = fields["wait"], fields.get("ramp")  # `ramp` was added within this format
+        wait, ramp = fields["wait"], fields.get("ramp")  # as `failed` and `last_resorts`: added within this format
         return SharedRecord(
             state=State(fields["state"]),
             epoch=_text(fields["epoch"]),
@@ -99,6 +105,8 @@ def decode(body: bytes) -> SharedRecord:
             opened=_count(fields["opened"]),
             openings=_count(fields["openings"]),
             successes=_count(fields["successes"]),
+            failed=_count(fields.get("failed", 0)),
+            last_resorts=tuple((_text(h), _count(n)) for h, n in fields.get("last_resorts", ())),
             places=tuple(ProbeLease(_text(h), _count(n), _seconds(left)) for h, n, left in fields["places"]),
             ramp=None if ramp is None else _seconds(ramp),
         )

@@ -18,13 +18,13 @@ from typing import Final, Protocol
 
 from failover.breaker.distributed.merge import (
     PublicPart,
-    RemoteProbe,
+    RemotePart,
     adopt,
     adoption_reason,
     claim_probe,
-    merge_probes,
+    merge,
     public_part,
-    remote_probes,
+    remote_part,
     seconds_to_keep,
     to_shared,
 )
@@ -87,7 +87,7 @@ class CircuitSynchronizer:
         self._seen = False
         self._version: str | None = None
         self._epoch: str | None = None
-        self._remote: tuple[RemoteProbe, ...] = ()
+        self._remote = RemotePart()
         self._looked_at = 0.0
         # What of the circuit's own record is stored; the epoch of an era; writes whose answer is not known.
         self._published: PublicPart = public_part(self._circuit.record)
@@ -196,7 +196,7 @@ class CircuitSynchronizer:
             epoch = secrets.token_hex(8)
             if target is base:
                 self._era_and_epoch = (target.era, epoch)
-        remote = self._remote if epoch == self._epoch else ()
+        remote = self._remote if epoch == self._epoch else RemotePart()
         if epoch != self._epoch:
             self._attempted[epoch] = public_part(target)
         return to_shared(target, epoch, self._holder, remote, self._circuit.now())
@@ -205,7 +205,7 @@ class CircuitSynchronizer:
         circuit = self._circuit
         with circuit.lock:
             if shared.epoch != self._epoch:
-                self._remote = ()
+                self._remote = RemotePart()
             self._synchronized(shared, version, part)
             self._refused = ""
             if target is not base:
@@ -254,10 +254,10 @@ class CircuitSynchronizer:
             return
         # The store has lost or forgotten it. What this process knows is all there is, if it is worth telling.
         self._version = self._epoch = None
-        self._remote = ()
+        self._remote = RemotePart()
         self._era_and_epoch = _NOTHING_STORED
         record = self._circuit.record
-        self._published = public_part(record) if record.state is State.CLOSED else (-1, frozenset(), 0)
+        self._published = public_part(record) if record.state is State.CLOSED else PublicPart()
 
     def _saw_another(self, stored: StoredRecord, now: float) -> None:
         circuit, record = self._circuit, self._circuit.record
@@ -270,18 +270,16 @@ class CircuitSynchronizer:
         self._unreadable = ""
         # A store that counts in whole seconds may say more than has passed since the last look.
         age = min(stored.age, now - self._looked_at) if self._seen else stored.age
-        remote = remote_probes(shared, self._holder, age, now, circuit.policy)
+        remote = remote_part(shared, self._holder, age, now, circuit.policy)
         ours = shared.epoch in self._attempted
         if ours:  # though the answer was lost
             self._synchronized(shared, stored.version, self._attempted[shared.epoch])
             if public_part(record) == self._published:
                 self._era_and_epoch = (record.era, shared.epoch)
         if self._era_and_epoch == (record.era, shared.epoch):
-            record, part = merge_probes(record, shared, remote, self._holder, self._published)
+            record, part = merge(record, shared, remote, self._holder, self._published)
             circuit.install(record, "")
-            if record.state is State.HALF_OPEN and record.successes >= circuit.policy.successes_to_close:
-                over = step(record, Event.RESET, Context(circuit.policy, now, circuit.random)).record
-                circuit.install(over, "probes here and elsewhere succeeded")
+            self._end_by_counts(record, now)
         elif public_part(record) != self._published and (ours or self._insists(shared)):
             # `work` publishes ours over it.
             self._version, self._epoch = stored.version, shared.epoch
@@ -290,12 +288,24 @@ class CircuitSynchronizer:
             # A process that starts with a circuit closed as all are has nothing to adopt.
             same = shared.state is record.state is State.CLOSED and (shared.ramp or 0.0) <= age
             if self._seen or not same:
-                record = adopt(record, shared, remote, age, now, circuit.policy, circuit.random)
+                record = adopt(record, shared, remote, self._holder, age, now, circuit.policy, circuit.random)
                 circuit.install(record, adoption_reason(shared))
             self._era_and_epoch, part = (record.era, shared.epoch), public_part(record)
             self._order = None
         self._remote = remote
         self._synchronized(shared, stored.version, part)
+
+    def _end_by_counts(self, record: Record, now: float) -> None:
+        """Close or open the circuit where the results of all processes together are enough for it."""
+        circuit, policy = self._circuit, self._circuit.policy
+        context = Context(policy, now, circuit.random)
+        if record.state is not State.CLOSED and record.successes >= policy.successes_to_close:
+            if record.by_last_resort:
+                self._order = Event.SUCCESS
+            circuit.install(step(record, Event.RESET, context).record, "calls here and elsewhere succeeded")
+        elif record.state is State.HALF_OPEN and record.failed >= policy.failures_to_reopen:
+            opened = step(record, Event.TRIP, context).record
+            circuit.install(replace(opened, last_resorts=record.last_resorts), "probes here and elsewhere failed")
 
     def _insists(self, shared: SharedRecord) -> bool:
         """Whether an unpublished change of ours holds against a record that we did not see before it."""
