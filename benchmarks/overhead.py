@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from itertools import repeat
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from benchmarks import circuits
 from benchmarks.machine import about, say, table
@@ -29,15 +29,30 @@ REFUSED: Final = 1.0
 _now: Final = time.thread_time_ns
 
 
+INSPECTED: Final = 2 / 3
+"""What no rival does: a result that may be an HTTP response is asked for its status; then it adds at most this."""
+
+
+class Row(NamedTuple):
+    """A result of a type of the program's own, which has no attributes but those of its class."""
+
+    number: int
+
+
 class Answer:
-    """A result of a type that a circuit knows nothing of, as an HTTP response is."""
+    """A result that may have any attribute, as an HTTP response does, so that a circuit looks into each."""
 
 
+ROW: Final = Row(1)
 ANSWER: Final = Answer()
 
 
 def work(n: int) -> int:
     return n
+
+
+def work_row(n: int) -> Row:  # noqa: ARG001 (called like the other)
+    return ROW
 
 
 def work_answer(n: int) -> Answer:  # noqa: ARG001 (called like the other)
@@ -46,6 +61,10 @@ def work_answer(n: int) -> Answer:  # noqa: ARG001 (called like the other)
 
 async def awork(n: int) -> int:
     return n
+
+
+async def awork_row(n: int) -> Row:  # noqa: ARG001 (as above)
+    return ROW
 
 
 async def awork_answer(n: int) -> Answer:  # noqa: ARG001 (as above)
@@ -64,6 +83,8 @@ class Way:
     arguments: tuple[Any, ...] = ()
     quiet: bool = False
     """With our log off: the rivals write none."""
+    inspected: bool = False
+    """Whether a circuit of ours looks into each result."""
 
     def added(self, calls: int) -> float:
         """Nanoseconds that it adds to one call: both loops one right after the other."""
@@ -151,9 +172,13 @@ def ways_of(library: Library, state: str) -> list[Way]:
             continue
         found.append(Way(library.package, kind, "decorator", library.make(wish, kind)(plain), plain))
         if library.package == OURS:
-            other = awork_answer if is_async else work_answer
-            how = "decorator, result of a foreign type"
-            found.append(Way(library.package, kind, how, library.make(wish, kind)(other), other))
+            for how, other, aother in (
+                ("decorator, result of a type of its own", work_row, awork_row),
+                ("decorator, result looked into", work_answer, awork_answer),
+            ):
+                bare = aother if is_async else other
+                guarded = library.make(wish, kind)(bare)
+                found.append(Way(library.package, kind, how, guarded, bare, inspected=other is work_answer))
         if not is_async and (call := library.call(wish)) is not None:
             found.append(Way(library.package, kind, "call", call, plain, (plain,)))
     return found
@@ -216,7 +241,7 @@ def _report_kind(kind: str, state: str, all_taken: dict[Way, list[float]]) -> bo
     holds = True
     for way in taken:
         if way.package == OURS:
-            most = SHARES[kind] if state == "closed" else REFUSED
+            most = REFUSED if state == "open" else INSPECTED if way.inspected else SHARES[kind]
             share = ratio(taken[way], taken[fastest])
             kept = share <= most
             holds = holds and kept

@@ -6,8 +6,8 @@ import functools
 import inspect
 import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
-from types import AsyncGeneratorType, CoroutineType, GeneratorType
-from typing import Any, Final, Protocol, TypeVar
+from types import AsyncGeneratorType, GeneratorType
+from typing import Any, Protocol, TypeVar
 
 from failover.breaker.failures import SUCCESS, Verdict
 
@@ -58,10 +58,6 @@ def is_async_generator_function(fn: Any) -> bool:
 def _is(kind: Callable[[object], bool], fn: Any) -> bool:
     """Whether `fn`, or the `__call__` of an object, is of this kind."""
     return kind(fn) or (not isinstance(fn, type) and kind(getattr(fn, "__call__", None)))  # noqa: B004 (an object's own)
-
-
-UNSTARTED: Final = frozenset((CoroutineType, GeneratorType, AsyncGeneratorType))
-"""Types of results that are work not yet begun, where the function is of that kind."""
 
 
 def check_started(fn: Callable[..., Any], result: Any, how: str) -> None:

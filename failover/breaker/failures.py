@@ -16,6 +16,7 @@ import re
 from collections.abc import Callable, Mapping
 from concurrent.futures import CancelledError
 from enum import Enum
+from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import Any, Final, TypeAlias
 
 
@@ -97,8 +98,16 @@ def classifier(*predicates: Predicate, then: Classifier = classify) -> Classifie
 
 # --- results ------------------------------------------------------------------------------------------------------
 
-# How to judge a result, by its type; None: it is a SUCCESS, whatever it holds. Looked up with each result, so a
-# plain dict: a weak one takes three times as long. It keeps at most this many types alive that nobody else needs.
+UNSTARTED: Final = frozenset((CoroutineType, GeneratorType, AsyncGeneratorType))
+"""Types of results that are work not yet begun, where the function is of that kind."""
+
+_COMMON: Final = frozenset((type(None), bool, int, float, str, bytes, tuple, list, dict, set))
+PLAIN: Final = set(_COMMON)
+"""Types whose instances `classify` finds to be a SUCCESS, whatever they hold: so a call need not ask it. Those that it
+has met so far; none of work not yet begun, which a call must look at."""
+
+# How to judge a result, by its type; None: its type is plain. Looked up with each result, so a plain dict: a weak one
+# takes three times as long. It keeps at most this many types alive that nobody else needs.
 _MOST_TYPES = 1000
 _judges: dict[type, Classifier | None] = {}
 _STATUS_NAMES = ("status_code", "status", "code")
@@ -111,7 +120,10 @@ def _judge_new_type(outcome: object) -> Verdict:
     judge = _judge_of(kind)
     if len(_judges) >= _MOST_TYPES:  # of classes made while the program runs
         _judges.clear()
+        PLAIN.intersection_update(_COMMON)
     _judges[kind] = judge
+    if judge is None and kind not in UNSTARTED:
+        PLAIN.add(kind)
     return SUCCESS if judge is None else judge(outcome)
 
 

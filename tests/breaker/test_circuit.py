@@ -15,7 +15,7 @@ import threading
 import time
 import traceback
 from collections.abc import AsyncIterator, Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -37,7 +37,6 @@ from failover.breaker import (
     State,
     Transition,
     Verdict,
-    circuit,
     failures,
 )
 from failover.breaker.stores import open_store
@@ -797,7 +796,42 @@ def test_results_that_are_not_plain_are_put_to_the_default_classifier(run: Run, 
 
 def test_what_is_taken_for_plain_is_a_success_to_the_default_classifier() -> None:
     """The circuit spares itself the question."""
-    assert {failures.classify(kind()) for kind in circuit._PLAIN} == {SUCCESS}
+    assert {failures.classify(kind()) for kind in failures.PLAIN if kind.__module__ == "builtins"} == {SUCCESS}
+
+
+class Row(NamedTuple):
+    number: int
+
+
+class Reply(NamedTuple):
+    status_code: int
+
+
+@pytest.mark.parametrize("run", [by_call, by_decorator])
+def test_a_type_is_taken_for_plain_once_it_is_known_to_say_nothing(run: Run) -> None:
+    breaker = CircuitBreaker("b", Policy(ConsecutiveFailures(3)))
+
+    def lines() -> Iterator[int]:
+        yield 1
+
+    for _ in range(2):
+        assert run(breaker, lambda: Row(503)) == (503,)
+        assert run(breaker, lambda: Reply(503)) == (503,)
+        with pytest.raises(TypeError, match="coroutine"):
+            run(breaker, lambda: asyncio.sleep(0))
+        assert list(run(breaker, lambda: lines())) == [1]
+        asked = asyncio.run(breaker.acall(_gives_coroutine))
+        asked.close()
+    assert Row in failures.PLAIN
+    assert not failures.PLAIN & {Reply, *failures.UNSTARTED}
+    assert breaker.snapshot()["failures"] == 0, "the last one was a success"
+    for _ in range(3):
+        run(breaker, lambda: Reply(503))
+    assert breaker.state is State.OPEN
+
+
+async def _gives_coroutine() -> Any:
+    return asyncio.sleep(0)
 
 
 def test_a_released_permit_counts_neither_way(clock: Clock) -> None:

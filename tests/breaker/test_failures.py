@@ -1025,7 +1025,10 @@ def test_it_never_raises(without: tuple[str, ...]) -> None:
 def test_types_made_while_the_program_runs_do_not_pile_up() -> None:
     for _ in range(3 * failures._MOST_TYPES):
         assert classify(type("Made", (), {})()) is SUCCESS
+        assert classify(type("Plain", (), {"__slots__": ()})()) is SUCCESS
     assert len(failures._judges) <= failures._MOST_TYPES
+    assert len(failures.PLAIN) <= 2 * failures._MOST_TYPES
+    assert {int, str, type(None)} <= failures.PLAIN
     assert classify(Answer(503)) is FAILURE
 
 
