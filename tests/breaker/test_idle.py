@@ -8,13 +8,15 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
+from xml.etree import ElementTree as ET
 
 import pytest
 import redis
+from azure.storage.blob import ContainerClient
 
 from failover.breaker import CircuitBreaker, State
 from failover.breaker.distributed.worker import worker_of
-from failover.breaker.stores import Store, open_store
+from failover.breaker.stores import Store, blob, open_store
 from tests.breaker.circuits import state
 from tests.breaker.conftest import connection_string
 from tests.breaker.fronts import Front, front
@@ -66,6 +68,51 @@ def test_an_account_is_asked_once_per_refresh(kind: str, azurite: Azurite, store
         CircuitBreaker(circuits[5].name, store=other).isolate()
         CircuitBreaker(circuits[50].name, store=other).isolate()
         wait_for(lambda: [state(circuits[n]) for n in (4, 5, 50)] == [State.CLOSED, State.OPEN, State.OPEN])
+
+
+@pytest.mark.azurite
+def test_a_listing_that_comes_as_it_came_is_neither_parsed_nor_compared_again(
+    azurite: Azurite, store_url: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Thousands of blobs would take more of a core to look at than to ask for."""
+    monkeypatch.setattr(blob, "_AT_ONCE", 3)
+    store, parsed = open_store(store_url("blob")), 0
+    assert isinstance(store, blob.BlobStore)
+    from_text = ET.fromstring
+
+    def counted(text: bytes) -> ET.Element:
+        nonlocal parsed
+        parsed += 1
+        return from_text(text)
+
+    monkeypatch.setattr(ET, "fromstring", counted)
+    names = [f"circuit-{number}" for number in range(8)]
+    known: dict[str, str | None] = dict.fromkeys(names)
+
+    def look() -> list[str]:
+        found = {name: stored for part in store.changes(dict(known)) for name, stored in part.items()}
+        known.update({name: None if stored is None else stored.version for name, stored in found.items()})
+        return sorted(found)
+
+    assert look() == []
+    for name in names[:7]:
+        assert store.compare_and_set(name, b"one", None)
+    assert look() == names[:7]
+    assert (look(), look()) == ([], [])
+    before = parsed
+    assert (look(), parsed - before) == ([], 0)
+    # What changes then is found: a write, a circuit that is made, a blob that is gone, what was not read.
+    assert store.compare_and_set(names[5], b"two", known[names[5]])
+    assert (look(), parsed - before) == ([names[5]], 1)
+    assert look() == []
+    del known[names[2]]
+    known[names[3]] = None
+    assert look() == [names[3]]
+    known[names[2]] = None
+    assert look() == [names[2]]
+    ContainerClient.from_connection_string(connection_string(azurite), store.url[7:]).delete_container()
+    assert look() == names[:7]
+    assert look() == []
 
 
 def test_redis_is_asked_once_per_refresh(redis_server: RedisServer, store_url: Callable[[str], str]) -> None:

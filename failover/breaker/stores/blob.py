@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 from xml.etree import ElementTree as ET
@@ -29,6 +31,8 @@ class BlobStore(AzureStore[ContainerClient]):
 
     def __init__(self, container: str, connection_string: str) -> None:
         super().__init__("blob", container, connection_string)
+        self._listing: list[_Listed] = []
+        self._same: tuple[list[_Listed], dict[str, str | None]] | None = None
 
     def _open(self, connection_string: str, **options: Any) -> ContainerClient:
         return ContainerClient.from_connection_string(connection_string, self._name, **options)
@@ -39,31 +43,37 @@ class BlobStore(AzureStore[ContainerClient]):
 
     def changes(self, known: Mapping[str, str | None]) -> Iterator[Mapping[str, StoredRecord | None]]:
         """One listing, then one read for each blob that has changed: see `ListsChanges`."""
-        etags = self._list()
+        pages = self._list()
+        if self._same == (pages, known):
+            return  # as nearly always: of thousands of circuits to compute the keys would cost more than the listing
+        etags = {key: version for page in pages for key, version in page.etags.items()}
         # Most circuits have never opened and have no blob: then no key is computed.
         names = {f"{_FOLDER}{key_of(name)}": name for name in known} if etags else {}
         listed = {names[key]: version for key, version in etags.items() if key in names}
-        yield {name: None for name, version in known.items() if version is not None and name not in listed}
-        for name, version in listed.items():
-            if version != known[name]:
-                yield {name: self._read(name)}
+        gone = {name for name, version in known.items() if version is not None and name not in listed}
+        changed = [name for name, version in listed.items() if version != known[name]]
+        self._same = None if gone or changed else (pages, dict(known))
+        yield dict.fromkeys(gone)
+        for name in changed:
+            yield {name: self._read(name)}
 
-    def _list(self) -> dict[str, str]:
-        """The ETags of all records, by the blobs' names: one request for each thousand."""
-        found: dict[str, str] = {}
+    def _list(self) -> list[_Listed]:
+        """All records: one request for each thousand. A page that comes as it came the last time is not parsed anew."""
+        last = {page.digest: page for page in self._listing}
+        pages: list[_Listed] = []
         marker: str | None = None
         try:
-            while True:
-                page = ET.fromstring(self.request(partial(self._page, marker)))  # noqa: S314 (of the user's own account)
-                for blob in page.iterfind("Blobs/Blob"):
-                    found[blob.findtext("Name", "")] = _quoted(blob.findtext("Properties/Etag", ""))
-                marker = page.findtext("NextMarker")
-                if not marker:
-                    return found
+            while marker or not pages:
+                body = self.request(partial(self._page, marker))
+                digest = hashlib.sha256(body).digest()
+                pages.append(last.get(digest) or _parsed(body, digest))
+                marker = pages[-1].next_marker
         except ResourceNotFoundError:
-            return {}  # there is no container yet
+            pages = []  # there is no container yet
         except ET.ParseError:
             raise StoreError(f"{self.url}: the listing is no XML") from None
+        self._listing = pages
+        return pages
 
     def _page(self, marker: str | None) -> bytes:
         """One page of the listing, as it comes.
@@ -119,6 +129,23 @@ class BlobStore(AzureStore[ContainerClient]):
 
     def _blob(self, name: str) -> BlobClient:
         return self._client.get_blob_client(f"{_FOLDER}{key_of(name)}")
+
+
+@dataclass(frozen=True, eq=False)
+class _Listed:
+    """A page of the listing. `etags`: of its records, by the blobs' names."""
+
+    digest: bytes
+    etags: Mapping[str, str]
+    next_marker: str | None
+
+
+def _parsed(body: bytes, digest: bytes) -> _Listed:
+    page = ET.fromstring(body)  # noqa: S314 (of the user's own account)
+    etags = {
+        blob.findtext("Name", ""): _quoted(blob.findtext("Properties/Etag", "")) for blob in page.iterfind("Blobs/Blob")
+    }
+    return _Listed(digest, etags, page.findtext("NextMarker"))
 
 
 class _Page(Exception):  # noqa: N818 (it carries what was asked for)
