@@ -125,8 +125,10 @@ def _redis() -> Iterator[tuple[str, Any]]:
     try:
         import redis
 
-        from tests.redis_server import run_redis
-    except ImportError:
+        from tests.redis_server import run_redis, server_program
+
+        server_program()
+    except (ImportError, RuntimeError):
         raise Unsupported("there is no Redis here, which the check needs") from None
     with tempfile.TemporaryDirectory() as folder, run_redis(Path(folder)) as running:
         client: Any = redis.Redis(port=running.port)

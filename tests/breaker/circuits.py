@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from failover.breaker import CircuitBreaker, Cooldown, Policy, State
@@ -13,6 +14,14 @@ PATIENCE = 30.0  # seconds after which a test that hangs says so; none waits tha
 def state(breaker: CircuitBreaker) -> State:
     """Its state now. (After one assert on `breaker.state` mypy takes it to stay.)"""
     return breaker.state
+
+
+def until_told(breaker: CircuitBreaker) -> None:
+    """Wait for what was left to the dispatcher's own thread."""
+    over = time.monotonic() + PATIENCE
+    while not breaker._events.is_idle:
+        assert time.monotonic() < over, "events are left"
+        time.sleep(0.001)
 
 
 def half_open(clock: Clock, **policy: Any) -> CircuitBreaker:

@@ -40,7 +40,7 @@ from failover.breaker import (
     failures,
 )
 from failover.breaker.stores import open_store
-from tests.breaker.circuits import PATIENCE, half_open, state
+from tests.breaker.circuits import PATIENCE, half_open, state, until_told
 from tests.breaker.locks import recording
 from tests.clock import Clock
 
@@ -144,14 +144,6 @@ def others_may_use(breaker: CircuitBreaker) -> bool:
     other.start()
     other.join(1.0)  # only a defect waits that long: what is not free at once is held by the thread that waits here
     return not other.is_alive()
-
-
-def until_told(breaker: CircuitBreaker) -> None:
-    """Wait for what was left to the dispatcher's own thread."""
-    over = time.monotonic() + PATIENCE
-    while not breaker._events.is_idle:
-        assert time.monotonic() < over, "events are left"
-        time.sleep(0.001)
 
 
 # --- a call -----------------------------------------------------------------------------------------------------------
