@@ -213,6 +213,7 @@ class Careless(Naive):
 
         def limited(fn: Callable[..., Any]) -> Callable[..., Any]:
             async def work() -> Any:
+                asyncio.get_running_loop()  # raises under trio, before there is a coroutine that nobody awaits
                 return await asyncio.wait_for(fn(), seconds)
 
             return guard(work)

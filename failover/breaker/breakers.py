@@ -49,13 +49,18 @@ class Breakers:
         max_idle: float | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        checks.instance("policy", policy, Policy)
         checks.optional_callable("fallback", fallback)
+        checks.is_callable("clock", clock)
+        checks.optional_store("store", store)
         if max_idle is not None:
             checks.seconds("max_idle", max_idle)
         self._default = policy
         self._store = store
         self._fallback = fallback
         self._listeners = tuple(listeners)
+        for listener in self._listeners:
+            checks.is_callable("listeners", listener)
         self._max_idle = max_idle
         self._clock = clock
         self._lock = ForkSafeLock()
@@ -78,8 +83,9 @@ class Breakers:
     def policy(self, uri: str, policy: Policy) -> None:
         """From now on circuits made for `uri` and all below it have `policy`, unless a longer prefix has another.
 
-        Circuits that exist keep theirs. `ValueError` for a URI that is none.
+        Circuits that exist keep theirs. `ValueError` for a URI that is none, or a policy that is none.
         """
+        checks.instance("policy", policy, Policy)
         with self._lock:
             self._policies[normal(uri)] = policy
 

@@ -34,7 +34,25 @@ def share(field: str, value: float) -> None:
         raise ValueError(f"{field} must lie in 0 to 1, not {value!r}")
 
 
+def instance(field: str, value: object, kind: type) -> None:
+    """One of that kind."""
+    if not isinstance(value, kind):
+        raise ValueError(f"{field} must be a {kind.__name__}, not {value!r}")  # noqa: TRY004 (contract)
+
+
+def is_callable(field: str, value: object) -> None:
+    """A callable."""
+    if not callable(value):
+        raise ValueError(f"{field} must be callable, not {value!r}")  # noqa: TRY004 (contract)
+
+
 def optional_callable(field: str, value: object) -> None:
     """None or a callable."""
-    if value is not None and not callable(value):
-        raise ValueError(f"{field} must be callable, not {value!r}")
+    if value is not None:
+        is_callable(field, value)
+
+
+def optional_store(field: str, value: object) -> None:
+    """None or a store: not its URL, which may have a password in it and so is not shown."""
+    if value is not None and not hasattr(value, "compare_and_set"):
+        raise ValueError(f"{field} must be one that open_store() gives, not a {type(value).__name__}")

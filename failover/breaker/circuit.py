@@ -253,6 +253,9 @@ class CircuitBreaker:
             does not apply to blocks, generators and permits, which have no result of their own, nor to a call inside
             another one, whose error is the outer call's.
         store: Of `failover.breaker.stores`: circuits of this name agree there, in any process.
+
+    Raises:
+        ValueError: An argument makes no sense; the text names it.
     """
 
     def __init__(
@@ -266,7 +269,12 @@ class CircuitBreaker:
         fallback: Fallback | None = None,
         store: Store | None = None,
     ) -> None:
+        checks.instance("name", name, str)
+        checks.instance("policy", policy, Policy)
+        checks.is_callable("clock", clock)
+        checks.is_callable("random", random)
         checks.optional_callable("fallback", fallback)
+        checks.optional_store("store", store)
         self._name = name
         self._policy = policy
         self._clock = clock
@@ -317,6 +325,7 @@ class CircuitBreaker:
     def name(self, name: str) -> None:
         if self._shared is not None:
             raise AttributeError(f"circuit {self._name!r} is shared in a store under its name, which is for good")
+        checks.instance("name", name, str)
         with self._lock:
             self._name = name
             self._events.rename(name)
@@ -571,7 +580,13 @@ class CircuitBreaker:
         self.__exit__(kind, error, trace)
 
     def subscribe(self, listener: Listener) -> None:
-        """Tell `listener` of all that happens from now on, after the listeners that are there already."""
+        """Tell `listener` of all that happens from now on, after the listeners that are there already.
+
+        It may call the circuit, but not at each event that it is told: its own calls are told to it, too.
+
+        Raises:
+            ValueError: It cannot be called.
+        """
         with self._lock:
             self._events.subscribe(listener)
             self._put(self._record)

@@ -9,7 +9,7 @@ import traceback
 from collections.abc import Iterable
 from typing import Final, TypeAlias
 
-from failover.breaker import forks
+from failover.breaker import checks, forks
 from failover.breaker.errors import describe
 from failover.breaker.events import BreakerEvent, CallEnded, CallFailed, CallRefused, Listener, Transition
 from failover.breaker.forks import ForkSafeLock
@@ -72,7 +72,8 @@ class EventDispatcher:
         self._name = json.dumps(name)
 
     def subscribe(self, listener: Listener) -> None:
-        """Under the circuit's lock: tell `listener` too, from now on."""
+        """Under the circuit's lock: tell `listener` too, from now on. `ValueError` where it cannot be called."""
+        checks.is_callable("listeners", listener)
         self._listen((*self._listeners, listener))
 
     def unsubscribe(self, listener: Listener) -> None:

@@ -138,3 +138,42 @@ def test_every_success_of_a_last_resort_counts_once(needed: int, acts: list[tupl
     for _ in range(3):
         fleet.look()
     assert set(fleet.states()) == {"closed" if successes >= needed else "open"}, successes
+
+
+@given(
+    ends=st.lists(st.sampled_from(["succeeded", "failed", "released"]), min_size=4, max_size=4),
+    order=st.permutations(range(4)),
+    lost=st.lists(st.booleans(), min_size=4, max_size=4),
+    looks=st.lists(st.integers(0, 3), max_size=6),
+    needed=st.integers(1, 4),
+    allowed=st.integers(1, 4),
+)
+@settings(max_examples=150, deadline=None)
+def test_every_result_of_a_probe_counts_once(
+    ends: list[str], order: list[int], lost: list[bool], looks: list[int], needed: int, allowed: int
+) -> None:
+    fleet = open_fleet(4, max_probes=4, successes_to_close=needed, failures_to_reopen=allowed)
+    fleet.wait(10.0)
+    probes = [process.circuit.admit() for process in fleet]
+    looking = iter(looks)
+    successes = failures = 0
+    for number in order:
+        process = fleet.processes[number]
+        if successes >= needed or failures >= allowed:
+            break  # it is over, whether this one has heard of it or not
+        if lost[number]:
+            process.look()  # or the write would fail, too: a decision made without the store yields to what is there
+        process.side.loses_answers = lost[number]
+        if ends[number] == "failed":
+            probes[number].failed(OSError())
+            failures += 1
+        else:
+            getattr(probes[number], ends[number])()
+            successes += ends[number] == "succeeded"
+        process.side.loses_answers = False
+        if (at := next(looking, None)) is not None:
+            fleet.processes[at].look()
+    for _ in range(3):
+        fleet.look()
+    wanted = "closed" if successes >= needed else "open" if failures >= allowed else "half-open"
+    assert set(fleet.states()) == {wanted}, (successes, failures)

@@ -5,13 +5,23 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from failover.breaker import AfterCalls, ConsecutiveFailures, Cooldown, Policy, failures
+from failover.breaker import (
+    AfterCalls,
+    Breakers,
+    CircuitBreaker,
+    ConsecutiveFailures,
+    Cooldown,
+    Policy,
+    State,
+    failures,
+)
 
 NO_COUNTS = [0, -1, 1.0, 2.5, True, False, None, "5", math.nan, math.inf, [1], 10**400]
 NO_SECONDS = [0, 0.0, -1, -0.1, math.nan, math.inf, -math.inf, True, "30", 10**400, -(10**400), [1.0], 1j]
@@ -38,6 +48,22 @@ NONSENSE: list[tuple[Callable[..., Any], str, list[Any]]] = [
     (Policy, "ramp", NO_SECONDS),
 ]
 
+# Of circuits: a Policy has fields, and they have arguments.
+NO_ARGUMENTS_OF_BOTH: list[tuple[str, list[Any]]] = [
+    ("policy", [None, 5, Policy, ConsecutiveFailures()]),
+    ("clock", [None, 5.0]),
+    ("fallback", [5, "nothing"]),
+    ("listeners", [[None], ["print"], (print, 5)]),
+    ("store", [5, "redis://:secret@127.0.0.1/", object()]),
+]
+NO_ARGUMENTS: list[tuple[Callable[..., Any], str, list[Any]]] = [
+    (CircuitBreaker, "name", [None, 5, b"remote"]),
+    *((partial(CircuitBreaker, "b"), field, values) for field, values in NO_ARGUMENTS_OF_BOTH),
+    *((Breakers, field, values) for field, values in NO_ARGUMENTS_OF_BOTH),
+    (partial(CircuitBreaker, "b"), "random", [None, 0.5]),
+    (Breakers, "max_idle", NO_SECONDS),
+]
+
 SENSE: list[tuple[Callable[..., Any], str, list[Any]]] = [
     (ConsecutiveFailures, "threshold", [1, 5, 10**9]),
     (AfterCalls, "calls", [1, 20, 10**9]),
@@ -61,12 +87,26 @@ def shown(value: object) -> str:
 
 @pytest.mark.parametrize(
     ("make", "field", "value"),
-    [(make, field, value) for make, field, values in NONSENSE for value in values],
+    [(make, field, value) for make, field, values in [*NONSENSE, *NO_ARGUMENTS] for value in values],
     ids=shown,
 )
 def test_nonsense_raises_value_error_that_names_the_field(make: Callable[..., Any], field: str, value: Any) -> None:
-    with pytest.raises(ValueError, match=rf"^{field} must "):
+    with pytest.raises(ValueError, match=rf"^{field} must ") as error:
         make(**{field: value})
+    assert "secret" not in str(error.value)
+
+
+def test_nonsense_later_is_told_too() -> None:
+    breaker = CircuitBreaker("b")
+    none: Any = None
+    with pytest.raises(ValueError, match=r"^listeners must "):
+        breaker.subscribe(none)
+    with pytest.raises(ValueError, match=r"^name must "):
+        breaker.name = none
+    with pytest.raises(ValueError, match=r"^policy must "):
+        Breakers().policy("https://host/", none)
+    breaker.trip()
+    assert (breaker.name, breaker.state) == ("b", State.OPEN)
 
 
 @pytest.mark.parametrize(
