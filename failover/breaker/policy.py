@@ -75,7 +75,8 @@ class Policy:
     successes_to_close: probes that must succeed. failures_to_reopen: probes that must fail to open the circuit again.
     probe_lease: seconds after which a probe that never came back gives up its place.
     dry_run: count, log and tell listeners what the circuit would do, and admit every call: one that would have been
-    refused is told as refused, and its result does not count. No call is cancelled at `timeout`.
+    refused is told as refused, and its result does not count. No call is cancelled at `timeout`. A fallback still
+    answers calls that failed.
     ramp: seconds, or None; for so long after the circuit has closed it admits a share of the calls, which grows from
     a tenth to all, so that many callers do not trample a remote that has just recovered. Calls held back are refused
     like those of an open circuit, with no `retry_after`: told a time, they would all come at it. Which calls, is
