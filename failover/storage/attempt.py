@@ -108,6 +108,21 @@ class Timeouts:
         return 2 * self.read if isinstance(self.read, (int, float)) else None
 
 
+class NoPlace:
+    """In the place of a permit: an attempt of which the circuit learns nothing."""
+
+    is_probe = False
+
+    def succeeded(self, _seconds: float | None = None) -> None:
+        """It does not count."""
+
+    def failed(self, _error: BaseException) -> None:
+        """It does not count."""
+
+    def released(self) -> None:
+        """It does not count."""
+
+
 class Attempt:
     """One request to one endpoint, under one permit of its circuit.
 
@@ -137,13 +152,18 @@ class Attempt:
     )
 
     def __init__(
-        self, location: str, permit: Permit, timeouts: Timeouts, silence: float | None, abandoned: deque[Permit]
+        self,
+        location: str,
+        permit: Permit | NoPlace,
+        timeouts: Timeouts,
+        silence: float | None,
+        abandoned: deque[Permit | NoPlace],
     ) -> None:
         self.location = location
         self.timeouts = timeouts
         self.latency = 0.0
         self.insertion: object = None
-        self._permit: Permit | None = permit
+        self._permit: Permit | NoPlace | None = permit
         self.silence = silence
         self._abandoned = abandoned
         self._error: BaseException | None = None

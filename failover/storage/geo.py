@@ -24,7 +24,7 @@ from azure.storage.blob.aio import ExponentialRetry as AsyncExponentialRetry
 from failover.breaker import BreakerEvent, CircuitBreaker, ConsecutiveFailures, Cooldown, Permit, Policy, Transition
 from failover.breaker.stores import arguments_of, open_store
 from failover.storage import _sdk
-from failover.storage.attempt import AsyncProbe, Probe
+from failover.storage.attempt import AsyncProbe, NoPlace, Probe
 from failover.storage.body import AsyncBody, Body, SyncBody
 from failover.storage.endpoints import PRIMARY, SECONDARY, Endpoints, Finder, Target, changes_something
 from failover.storage.events import GeoEvent, Listener
@@ -147,7 +147,7 @@ class _GeoPolicy:
         self._has_warned = False
         self.primary = primary or CircuitBreaker(PRIMARY, policy or PRODUCTION, clock=clock)
         self.secondary = secondary or CircuitBreaker(SECONDARY, policy or PRODUCTION, clock=clock)
-        self._abandoned: deque[Permit] = deque()
+        self._abandoned: deque[Permit | NoPlace] = deque()
         self._seen: Seen | None = None
         self._io = self._make_io()
         self._last_sync = LastSync(self._io, max_staleness, attempt_timeout, clock)

@@ -42,7 +42,7 @@ from failover.storage.answers import (
     mismatch,
     wanted_range,
 )
-from failover.storage.attempt import ATTEMPT, Attempt, Failure, Timeouts
+from failover.storage.attempt import ATTEMPT, Attempt, Failure, NoPlace, Timeouts
 from failover.storage.body import Body, BodyTooSlow, Deadline, Span, span_of
 from failover.storage.causes import is_endpoint_failure, is_timeout
 from failover.storage.endpoints import PRIMARY, SECONDARY, Target
@@ -97,7 +97,7 @@ class ReadContext:
     repeat_last_resort: bool
     backoff: float
     attempt_timeout: float
-    abandoned: deque[Permit]
+    abandoned: deque[Permit | NoPlace]
     refuses_secondary: Callable[[], Awaitable[str | None]]
     dispatch: Callable[[GeoEvent], None]
     is_heard: bool
@@ -243,13 +243,17 @@ class Read:
             if shared.backoff:
                 await shared.io.sleep(self._request.context.transport, shared.backoff)
 
-    async def _admit(self, circuit: CircuitBreaker, location: str, *, last_resort: bool, first: bool) -> Permit | None:
+    async def _admit(
+        self, circuit: CircuitBreaker, location: str, *, last_resort: bool, first: bool
+    ) -> Permit | NoPlace | None:
         """A permit to ask the endpoint.
 
         A last resort that finds no place waits for those who have one. If they find the endpoint well, it goes on; if
-        that took them longer than an attempt may take and they did not, their failure is its own.
+        that took them longer than an attempt may take and they did not, their failure is its own. If none of them has
+        come back by the time that their places are free again, it asks all the same: the endpoint is slow, and may
+        answer.
         """
-        waited = 0.0
+        waited, longest = 0.0, circuit.policy.probe_lease - _PLACE_POLL
         while True:
             try:
                 permit = circuit.admit(last_resort=last_resort)
@@ -258,13 +262,15 @@ class Read:
             else:
                 if last_resort:
                     self._last_resorts.add(location)
-                if waited < self._shared.attempt_timeout or not permit.is_last_resort:
+                have_failed = self._shared.attempt_timeout <= waited < longest
+                if not have_failed or not permit.is_last_resort:
                     return permit
                 permit.released()
                 break
-            may_wait = last_resort and first and location is self._order[0] and not circuit.snapshot()["isolated"]
-            if not may_wait or waited >= circuit.policy.probe_lease:  # by then a place is free again
+            if not last_resort or not first or location is not self._order[0] or circuit.snapshot()["isolated"]:
                 break
+            if waited >= longest:
+                return NoPlace()
             await self._shared.io.sleep(self._request.context.transport, _PLACE_POLL)
             waited += _PLACE_POLL
             self._lost += _PLACE_POLL

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 from failover.breaker import State
 from failover.storage import BothEndpointsDown, NotReplicated
 from tests.never_worse.world import Fault
-from tests.storage.both_kinds import each, result
+from tests.storage.both_kinds import each, read, result
 from tests.storage.virtual import BOTH, FOREVER, FRESH, KINDS, OLD, Lab, P, S
 
 NAMES = [f"blob{n}" for n in range(10)]
@@ -178,3 +179,17 @@ def test_a_listing_that_the_secondary_began_goes_on_there(kind: str) -> None:
 
         assert lab.run(list_them()) == [*NAMES, "old"], "which the secondary holds"
         assert set(lab.trail) == {"S"}
+
+
+def test_a_slow_primary_answers_those_too_who_found_no_place() -> None:
+    """At most `max_probes` are asked as a last resort, until the places of those who are under way are free again."""
+    faults = Fault(0.0, 1.0, P, "503"), Fault(1.0, FOREVER, P, "slow", seconds=40.0), Fault(0.0, FOREVER, S, "dns")
+    with Lab("aio", *faults, retry=None) as lab:
+        _open_primary(lab)
+        lab.clock.now = 1.0
+
+        async def together() -> list[bytes]:
+            return list(await asyncio.gather(*(read(lab.service, "old") for _ in range(8))))
+
+        assert lab.run(together()) == [OLD] * 8
+        assert lab.clock.now < 1 + 30 + 2 * 5 + 40 + 1
