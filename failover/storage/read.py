@@ -359,9 +359,14 @@ class Read:
             self._fail(attempt, failure)
 
     def _lost_by(self, attempt: Attempt, error: BaseException) -> bool:
-        """Count what a time-out has cost the read, if nobody but us has set it."""
+        """Count what a time-out has cost the read beside those that it would have met without us.
+
+        Returns:
+            Whether nobody but us has set it.
+        """
         ours = is_timeout(error) and attempt.timeouts.ended_by_limit(error)
-        self._lost += self._shared.attempt_timeout * ours
+        if ours or (is_timeout(error) and attempt.location is not self._order[0]):
+            self._lost += attempt.timeouts.within(error) or self._shared.attempt_timeout
         return ours
 
     async def _on_answer(

@@ -13,7 +13,6 @@ from typing import Any, Final
 
 from azure.core.exceptions import HttpResponseError, ServiceRequestError, ServiceResponseError
 
-from failover.breaker import State
 from failover.breaker.stores.memory import MemoryStore
 from failover.storage import BothEndpointsDown, NotReplicated
 from tests.never_worse.clock import virtual_sleep
@@ -139,13 +138,10 @@ def play(schedule: Schedule, kind: Kind, say: Any = None) -> Report:
             for number, calls in enumerate(schedule.rounds):
                 now = max(bare.clock.now, ours.clock.now, calls[0].at)
                 outcomes = []
-                was_open = [each.primary.state is not State.CLOSED for each in ours.policies]
                 for side in (bare, ours):
                     side.clock.now = now
                     side.world.begin(number)
                     outcomes.append(side.perform(calls))
-                ended = zip(calls, outcomes[1], strict=True)
-                outcomes[1] = [replace(each, was_open=was_open[call.node]) for call, each in ended]
                 rows = list(zip(calls, outcomes[0], outcomes[1], strict=True))
                 judged = [judge(*row, ours.world) for row in rows]
                 if any(judged):
@@ -245,12 +241,11 @@ def judge(call: Call, bare: Outcome, ours: Outcome, world: World) -> list[str]:
 def gave_up_at_once(ours: Outcome) -> bool:
     """Whether ours did not wait for a primary that was known to be down, as the design has it for what only that holds.
 
-    The circuit was not closed when the read began, maybe by what another call of its round found; the secondary had it
-    not, and the last resort at the primary failed. The SDK knows of no outage: it waits up to 84 s and may be lucky.
+    The circuit refused it, the secondary had it not, and the last resort at the primary failed. The SDK knows of no
+    outage: it waits up to 84 s and may be lucky.
     """
-    asked = [each.endpoint for each in ours.trace]
-    was_open = ours.was_open or asked[:1] == [SECONDARY]
-    return isinstance(ours.error, NotReplicated) and was_open and set(asked) == {PRIMARY, SECONDARY}
+    asked = {each.endpoint for each in ours.trace}
+    return isinstance(ours.error, NotReplicated) and ours.was_open and asked == {PRIMARY, SECONDARY}
 
 
 def _is_of_its_kind(ours: Exception | None, bare: Exception | None) -> bool:

@@ -36,8 +36,8 @@ class Outcome:
     """What came of a call.
 
     value: what it gave; of an answer that the SDK raises `("status", 404)`. error: what it raised where nobody
-    answered. began, ended: seconds. was_open: whether the primary's circuit was not closed before; found_no_place:
-    for a last resort, since other calls had them all; both of ours alone.
+    answered. began, ended: seconds. was_open: whether the primary's circuit has refused it; found_no_place: for a
+    last resort, since other calls had them all; both of ours alone.
     """
 
     value: Any
@@ -79,14 +79,13 @@ _REFUSALS: Final[ContextVar[list[str]]] = ContextVar("_REFUSALS")
 
 
 class _Circuit(CircuitBreaker):
-    """Takes down who found no place for a last resort."""
+    """Takes down whom it has refused, as a last resort or before."""
 
     def admit(self, *, last_resort: bool = False) -> Permit:
         try:
             return super().admit(last_resort=last_resort)
         except CircuitOpen:
-            if last_resort:
-                _REFUSALS.get().append(self.name)
+            _REFUSALS.get().append("no place" if last_resort else self.name)
             raise
 
 
@@ -191,7 +190,8 @@ class Side:
         if isinstance(error, HttpResponseError) and error.status_code in _VERDICTS:
             value, error = ("status", error.status_code), None
         trace = [each for each in self.world.trace if each.caller == f"#{number}"]
-        return Outcome(value, error, began, self.clock.now, trace, found_no_place=bool(_REFUSALS.get()))
+        refusals = _REFUSALS.get()
+        return Outcome(value, error, began, self.clock.now, trace, "primary" in refusals, "no place" in refusals)
 
 
 def _call(service: Any, call: Call) -> Any:
