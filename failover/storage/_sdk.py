@@ -6,6 +6,7 @@ run against the oldest and the newest supported azure-storage-blob.
 
 from __future__ import annotations
 
+import copy
 import functools
 import inspect
 import weakref
@@ -15,6 +16,7 @@ from time import perf_counter
 from typing import Any, Final, NamedTuple
 
 from azure.core.exceptions import StreamClosedError, StreamConsumedError
+from azure.core.pipeline.policies import AsyncHTTPPolicy
 from requests import exceptions as requests
 from urllib3.exceptions import SSLError
 
@@ -123,6 +125,135 @@ def waits_for_connection(transport: Any) -> bool:
     return bool(limit) and acquired is not None and len(acquired) >= limit
 
 
+# --- a client that exists already -----------------------------------------------------------------------------------
+
+_REPLACEMENT: Final = "_replaced_by"
+_CLIENTS: Final = ("azure.storage.blob", "azure.storage.queue", "azure.storage.filedatalake", "azure.data.tables")
+_BLOB_CLIENTS: Final = ("_blob_service_client", "_container_client", "_blob_client")  # within those of Data Lake
+
+
+def package_of(client: Any) -> str | None:
+    """The package of the SDK that a client is of, whatever class its user has made of it; None: of another one."""
+    modules = [each.__module__ for each in type(client).__mro__]
+    return next((name for name in _CLIENTS for module in modules if f"{module}.".startswith(f"{name}.")), None)
+
+
+def is_cosmos(client: Any) -> bool:
+    """Whether a client of tables is for Azure Cosmos DB."""
+    return getattr(client, "_cosmos_endpoint", False) is True
+
+
+def hosts_of(client: Any) -> Mapping[str, str | None]:
+    """A client's endpoints, by location, without their schemes."""
+    hosts: Mapping[str, str | None] = client._hosts
+    return hosts
+
+
+class RetryPlace(NamedTuple):
+    """Where the retry policy stands in a client's pipeline.
+
+    policies: the pipeline's, in their order; those of a sub-client are the same in another list.
+    """
+
+    policies: list[Any]
+    at: int
+
+    @property
+    def retry(self) -> Any:
+        """What stands there."""
+        return self.policies[self.at]
+
+    @property
+    def next(self) -> Any:
+        """The rest of the pipeline."""
+        return self.policies[self.at + 1]
+
+    @property
+    def is_async(self) -> bool:
+        """Whether the pipeline is an event loop's."""
+        return isinstance(self.next, AsyncHTTPPolicy)
+
+    @property
+    def replacement(self) -> Any:
+        """What was put in the place of `retry` before this pipeline's list was made, by `replace`; None: nothing."""
+        found = getattr(self.retry, "__dict__", {}).get(_REPLACEMENT)
+        return found if found is not None and _is_same_rest(found.next, self.next) else None
+
+    def replace(self, policy: Any) -> None:
+        """Put `policy` there, for the client and for its sub-clients, those that there are and those to come."""
+        retry = self.retry
+        with suppress(TypeError, AttributeError):  # `__slots__`: then sub-clients that there are stay as they are
+            # They hold `retry` in lists of their own, and put it back in its place when they make sub-clients.
+            setattr(retry, _REPLACEMENT, policy)
+            if type(retry).__dict__.get("replaces") is None:
+                retry.__class__ = _replaced(type(retry))  # type: ignore[arg-type]  # mypy looks at its instances' hash
+        self.policies[self.at] = policy
+        self.policies[self.at - 1].next = policy
+
+
+def retry_places(client: Any) -> list[RetryPlace]:
+    """Where a client's retry policies stand, one in each of its pipelines; none where that cannot be told."""
+    places: list[RetryPlace] = []
+    for each in (client, *(getattr(client, name, None) for name in _BLOB_CLIENTS)):
+        pipeline = getattr(each, "_pipeline", None)
+        if pipeline is None:  # of tables
+            pipeline = getattr(getattr(getattr(each, "_client", None), "_client", None), "_pipeline", None)
+        policies = getattr(pipeline, "_impl_policies", None)
+        if isinstance(policies, list) and all(policies is not place.policies for place in places):
+            names = [type(_unwrapped(policy)).__name__ for policy in policies[:-2]]
+            places += [RetryPlace(policies, names.index("StorageHosts") + 1)] if "StorageHosts" in names else []
+    return places
+
+
+def copy_of_retry(retry: Any) -> Any:
+    """A retry policy like one that may stand in a pipeline, or have stood in one, by itself."""
+    made = copy.copy(retry)
+    if getattr(made, "__dict__", {}).pop(_REPLACEMENT, None) is not None:
+        made.__class__ = type(made).replaces
+    return made
+
+
+@functools.cache
+def _replaced(kind: Any) -> Any:
+    """The class of a retry policy that lets another one answer wherever it still stands in the same pipeline.
+
+    A user may give one object to several clients, and only one of them may be replaced.
+    """
+    if inspect.iscoroutinefunction(kind.send):
+
+        async def asend(self: Any, request: Any) -> Any:
+            other = vars(self)[_REPLACEMENT]
+            return await (other.send(request) if _is_same_rest(self.next, other.next) else kind.send(self, request))
+
+        send: Any = asend
+    else:
+
+        def send(self: Any, request: Any) -> Any:
+            other = vars(self)[_REPLACEMENT]
+            return other.send(request) if _is_same_rest(self.next, other.next) else kind.send(self, request)
+
+    def reduce(self: Any, _protocol: int) -> Any:
+        return _new_replaced, (kind,), vars(self)
+
+    names = {"__module__": kind.__module__, "__qualname__": kind.__qualname__, "replaces": kind}
+    return type(kind)(kind.__name__, (kind,), {**names, "send": send, "__reduce_ex__": reduce})
+
+
+def _new_replaced(kind: Any) -> Any:
+    made = kind.__new__(kind)
+    made.__class__ = _replaced(kind)
+    return made
+
+
+def _is_same_rest(one: Any, other: Any) -> bool:
+    # A sub-client of tables wraps the client's policies anew.
+    return _unwrapped(one) is _unwrapped(other)
+
+
+def _unwrapped(policy: Any) -> Any:
+    return getattr(policy, "_policy", policy)
+
+
 # --- a response -----------------------------------------------------------------------------------------------------
 
 
@@ -132,6 +263,11 @@ def set_location(http: Any, location: str) -> None:
         http.location_mode = location
     except AttributeError:  # of `__slots__`
         pass
+
+
+def location_of(http: Any) -> str | None:
+    """Where a response comes from, as far as `set_location` could say it."""
+    return getattr(http, "location_mode", None)
 
 
 def close(http: Any) -> None:

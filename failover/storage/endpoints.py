@@ -133,6 +133,11 @@ class _Known(NamedTuple):
     apart: bool
 
 
+def blob_address(address: str) -> str:
+    """The address, or URL, of an account's blob endpoint, where that of its Data Lake endpoint is given."""
+    return address.replace(".dfs.", ".blob.", 1)
+
+
 def _known_of(url: str, hosts: Mapping[str, str | None] | None, secondary: str) -> _Known:
     scheme, _, rest = url.partition("://")
     told = hosts or {}
@@ -143,16 +148,27 @@ def _known_of(url: str, hosts: Mapping[str, str | None] | None, secondary: str) 
 @functools.lru_cache(maxsize=64)
 def _known_by(scheme: str, host: str, told_primary: str, told_secondary: str, given: str) -> _Known:
     primary = _without_scheme(told_primary).rstrip("/") or host
+    if host in ("", blob_address(primary)):
+        # Data Lake clients read files from the blob endpoint, and tell the hosts of the other one. They bind nothing
+        # else than what they ask there.
+        primary = blob_address(primary)
     # A client that was made for the secondary's own URL knows no other endpoint.
     there = _without_scheme(told_secondary).rstrip("/")
     there = "" if there == primary else there
-    secondary = _without_scheme(given) or _find_secondary(primary, there)
+    secondary = _like(primary, _without_scheme(given)) or _find_secondary(primary, there)
     secondary = "" if secondary == primary else secondary
     scheme_there = given.partition("://")[0] if "://" in given else scheme
     endpoints = Endpoints(f"{scheme}://{primary}", f"{scheme_there}://{secondary}" if secondary else None)
     others = [address for address in (there, secondary) if address]
     apart = bool(primary) and not any(_begins(other, primary) or _begins(primary, other) for other in others)
     return _Known(endpoints, primary, there, secondary, apart)
+
+
+def _like(primary: str, secondary: str) -> str:
+    """A secondary's address that was given for one of the two services of Data Lake, for the one that is asked."""
+    if ".dfs." in primary:
+        return secondary.replace(".blob.", ".dfs.", 1)
+    return blob_address(secondary) if ".blob." in primary else secondary
 
 
 def _find_secondary(primary: str, told: str) -> str:
@@ -197,7 +213,8 @@ def changes_something(method: str, url: str) -> bool:
 
     `GET account/queue/messages` without `peekonly=true` hides messages from other readers. A blob or a container may
     be called `messages` too: the SDK streams a blob's download and never a queue's answer (one that is streamed is not
-    asked about here), and what it asks about a container says so by `restype` or `comp`.
+    asked about here), and what it asks about a container says so by `restype` or `comp`, about a file system by
+    `resource`.
     """
     if method == "HEAD":
         return False
@@ -209,7 +226,18 @@ def changes_something(method: str, url: str) -> bool:
         return True
     if not parts.path.endswith("/messages"):
         return False
-    return not ("restype" in query or "comp" in query or query.get("peekonly", "").lower() == "true")
+    return not ({"restype", "comp", "resource"} & query.keys() or query.get("peekonly", "").lower() == "true")
+
+
+def page_token(url: str) -> str | None:
+    """What a request for a later page of a Data Lake listing names it by; None: it is for none.
+
+    Of these alone the SDK does not say to which endpoint they are bound.
+    """
+    query = url.partition("?")[2]
+    if "resource=" not in query or "continuation=" not in query:
+        return None
+    return dict(parse_qsl(query)).get("continuation")
 
 
 def _without_scheme(address: str) -> str:

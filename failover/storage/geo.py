@@ -26,7 +26,7 @@ from failover.breaker.stores import arguments_of, open_store
 from failover.storage import _sdk
 from failover.storage.attempt import AsyncProbe, NoPlace, Probe
 from failover.storage.body import AsyncBody, Body, SyncBody
-from failover.storage.endpoints import PRIMARY, SECONDARY, Endpoints, Finder, Target, changes_something
+from failover.storage.endpoints import PRIMARY, SECONDARY, Endpoints, Finder, Target, changes_something, page_token
 from failover.storage.events import GeoEvent, Listener
 from failover.storage.read import MOST_ATTEMPTS, GiveUp, Read, ReadContext
 from failover.storage.runtime import AsyncIO, SyncIO, run_sync
@@ -40,6 +40,7 @@ _logger.addHandler(logging.NullHandler())
 PRODUCTION: Final = Policy(trip=ConsecutiveFailures(5), recovery=Cooldown(30.0, factor=2.0, maximum=300.0, jitter=0.1))
 """The default for both circuits: open after 5 failures in a row, probe after 30 s, 60 s, ... 300 s."""
 
+_MOST_PAGES: Final = 1000  # of listings that are under way
 _READ: Final = "failover_read"  # where the context of a request holds its `Read`
 
 
@@ -140,14 +141,15 @@ class _GeoPolicy:
         self._insertion = object()
         self._probe = self._make_probe()
         self._attempts = self._make_attempts()
-        self._retry = self._checked_retry(retry)
-        self._retry.next = self._attempts
+        self._clients_retry: Any = None
+        self._set_retry(retry)
         self._finder = Finder(secondary_endpoint)
         self._unnamed = [location for location, given in ((PRIMARY, primary), (SECONDARY, secondary)) if given is None]
         self._has_warned = False
         self.primary = primary or CircuitBreaker(PRIMARY, policy or PRODUCTION, clock=clock)
         self.secondary = secondary or CircuitBreaker(SECONDARY, policy or PRODUCTION, clock=clock)
         self._abandoned: deque[Permit | NoPlace] = deque()
+        self._pages: dict[str, None] = {}  # the tokens that the secondary has given for later ones, the oldest first
         self._seen: Seen | None = None
         self._io = self._make_io()
         self._last_sync = LastSync(self._io, max_staleness, attempt_timeout, clock)
@@ -155,6 +157,10 @@ class _GeoPolicy:
         if self._listeners:
             for circuit in (self.primary, self.secondary):
                 _subscribe(self, circuit)
+
+    def _set_retry(self, retry: Any) -> None:
+        self._retry = self._checked_retry(retry)
+        self._retry.next = self._attempts
 
     def _checked_retry(self, retry: Any) -> Any:
         """A copy, since it gets another policy behind it than the one that its owner may use it with."""
@@ -166,7 +172,7 @@ class _GeoPolicy:
             raise ValueError(f"retry must be one of the SDK's retry policies, or None, not {retry!r}")  # noqa: TRY004
         if inspect.iscoroutinefunction(retry.send) is not inspect.iscoroutinefunction(self._make_retry.send):
             raise ValueError(f"retry must be of the client's package, azure.storage.blob or its aio, not {retry!r}")
-        return copy.copy(retry)
+        return _sdk.copy_of_retry(retry)
 
     def __getattr__(self, name: str) -> Any:
         """What is asked of a retry policy of the SDK, such as `total_retries` or `get_backoff_time`: `retry` tells."""
@@ -191,10 +197,31 @@ class _GeoPolicy:
         if self._after is not None and self._after is not policy:
             raise ValueError(
                 f"one {type(self).__name__} belongs to one service client: for another client make another policy that "
-                "shares its circuits, copy.copy(policy)"
+                "shares its circuits, copy.copy(policy). A client that has several inside, as those of Data Lake do, "
+                "takes none as retry_policy=: make it without, and protect(client, policy)"
             )
         self._after = policy
         self._attempts.next = policy
+
+    def take_place(self, retry: Any, rest: Any) -> Any:
+        """Take the place of a client's retry policy, which then does what `retry` does where none was given.
+
+        Args:
+            retry: The client's own.
+            rest: The pipeline behind it.
+
+        Returns:
+            What is to stand there: this policy, or a copy that shares its circuits where this one has a client.
+
+        Raises:
+            TypeError: The client is not of this policy's kind.
+        """
+        policy = self if self._after is None else copy.copy(self)
+        policy.next = rest
+        if self._settings["retry"] is _Default.RETRY:
+            policy._clients_retry = _sdk.copy_of_retry(retry)
+            policy._set_retry(retry)
+        return policy
 
     def __copy__(self) -> Any:
         """A policy for another client: the same settings, and the same circuits."""
@@ -208,11 +235,14 @@ class _GeoPolicy:
             for location, circuit in given.items()
             if location not in self._unnamed
         }
-        return _remade, (type(self), self._settings, circuits), {"after": self._after}
+        return _remade, (type(self), self._settings, circuits), {"after": self._after, "retry": self._clients_retry}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         if state["after"] is not None:
             self.next = state["after"]
+        if state["retry"] is not None:
+            self._clients_retry = state["retry"]
+            self._set_retry(self._clients_retry)
 
     # --- a request ----------------------------------------------------------------------------------------------
 
@@ -235,6 +265,8 @@ class _GeoPolicy:
             read.came_back(None if failure is not None else response)
         if failure is not None:
             raise failure
+        if read is not None:
+            self._note_page(response.http_response)
         return response  # type: ignore[no-any-return]  # azure-core's Any
 
     def _begin(self, request: PipelineRequest[Any]) -> Read | None:
@@ -256,10 +288,24 @@ class _GeoPolicy:
         if target.endpoints.secondary is None:
             self._warn(target.endpoints)
         order = _order(target, http, bound)
+        token = page_token(target.resource)
+        if token is not None:
+            order = (SECONDARY if token in self._pages and SECONDARY in order else order[0],)
         options["retry_to_secondary"] = False  # a failover attempt asks it
         if len(order) > 1:
             options["location_mode"] = PRIMARY  # or the SDK's retry takes a 404 for a replica's that lags
         return Read(self._shared or self._share(), request, target, order, streamed)
+
+    def _note_page(self, http: Any) -> None:
+        """Remember that the page after this one is the secondary's: only who gave a token can make sense of it."""
+        if _sdk.location_of(http) != SECONDARY:
+            return
+        token = http.headers.get("x-ms-continuation")
+        if token:
+            self._pages[token] = None
+            with contextlib.suppress(KeyError, RuntimeError, StopIteration):  # another thread was quicker
+                while len(self._pages) > _MOST_PAGES:
+                    del self._pages[next(iter(self._pages))]
 
     def _share(self) -> ReadContext:
         """Once, since all reads share it; raises `AzureError` before there is a client."""

@@ -18,7 +18,7 @@ from azure.core.pipeline import PipelineContext, PipelineRequest
 from azure.core.rest import HttpRequest
 
 from failover.storage.causes import failure_cause
-from failover.storage.endpoints import Endpoints
+from failover.storage.endpoints import Endpoints, blob_address
 from failover.storage.runtime import IO
 
 _LAST_SYNC_TIME: Final = re.compile(r"<LastSyncTime>\s*([^<]*?)\s*</LastSyncTime>")
@@ -74,7 +74,7 @@ class LastSync:
         if seen is None or (secondary := seen[-1].secondary) is None:
             raise AzureError("No secondary endpoint is known yet.")
         like, headers, transport, _ = seen
-        request = stats_request(secondary, like=like, version=headers.get("x-ms-version"))
+        request = stats_request(blob_address(secondary), like=like, version=headers.get("x-ms-version"))
         timeouts = {"connection_timeout": self._timeout, "read_timeout": self._timeout}
         asked = self._clock()
         response = await self._io.send(policy, PipelineRequest(request, PipelineContext(transport, **timeouts)))
