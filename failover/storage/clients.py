@@ -40,18 +40,22 @@ def protect(client: T, policy: GeoFailover | AsyncGeoFailover | None = None) -> 
     if policy is not None and not isinstance(policy, (GeoFailover, AsyncGeoFailover)):
         raise ValueError(f"policy must be a GeoFailover or an AsyncGeoFailover, or None, not {policy!r}")
     with _lock:
+        replacements: list[tuple[_sdk.RetryPlace, GeoFailover | AsyncGeoFailover]] = []
         for place in _places_of(client):
             present = place.retry if isinstance(place.retry, (GeoFailover, AsyncGeoFailover)) else place.replacement
             if present is None:
                 if policy is None:
                     policy = AsyncGeoFailover() if place.is_async else GeoFailover()
-                place.replace(policy.take_place(place.retry, place.next))
+                replacements.append((place, policy.take_place(place.retry, place.next)))
             elif policy is not None and policy.primary is not present.primary:
                 _logger.warning(
                     "A %s has a %s already, which stays: the policy given to protect() is not used for it.",
                     type(client).__name__,
                     type(present).__name__,
                 )
+        # The clients of Data Lake in `aio` have one retry policy in two pipelines, and it goes by the one made last.
+        for place, replacement in reversed(replacements):
+            place.replace(replacement)
     return client
 
 

@@ -117,6 +117,37 @@ def test_a_clients_two_endpoints_are_known(
     assert target.url(PRIMARY) == f"{primary}/box/a/b%20c"
 
 
+@pytest.mark.parametrize("service", ["blob", "dfs"])
+@pytest.mark.parametrize("use_location", [None, PRIMARY, SECONDARY])
+@pytest.mark.parametrize("zone", ["core.windows.net", "core.chinacloudapi.cn", "z12.storage.azure.net"])
+def test_a_data_lake_client_asks_two_services_and_tells_of_one(
+    service: str, use_location: str | None, zone: str
+) -> None:
+    # What is bound to an endpoint is asked of the blob service, and loses its host.
+    service = service if use_location is None else "blob"
+    hosts = {PRIMARY: f"acct.dfs.{zone}", SECONDARY: ""}
+
+    target = mangled(f"https://acct.{service}.{zone}/fs/file?x=1", hosts, use_location)
+
+    assert target.endpoints.primary == f"https://acct.{service}.{zone}"
+    assert target.endpoints.secondary == f"https://acct-secondary.{service}.{zone}"
+    assert (target.location, target.resource) == (use_location or PRIMARY, "/fs/file?x=1")
+
+
+@pytest.mark.parametrize(
+    ("given", "asked", "secondary"),
+    [
+        ("two.blob.example.com", "acct.dfs.core.windows.net", "two.dfs.example.com"),
+        ("two.dfs.example.com", "acct.blob.core.windows.net", "two.blob.example.com"),
+        ("two.dfs.example.com", "files.example.com", "two.dfs.example.com"),
+        ("two.example.com", "acct.dfs.core.windows.net", "two.example.com"),
+    ],
+)
+def test_a_secondary_that_is_named_is_that_of_the_service_asked(given: str, asked: str, secondary: str) -> None:
+    target = find_target(f"https://{asked}/fs/file", {PRIMARY: asked, SECONDARY: ""}, bound=None, secondary=given)
+    assert target.endpoints.secondary == f"https://{secondary}"
+
+
 @pytest.mark.parametrize("use_location", [None, PRIMARY, SECONDARY])
 def test_a_client_for_the_secondarys_own_url_has_one_endpoint(use_location: str | None) -> None:
     host = "acct-secondary.blob.core.windows.net"
@@ -257,6 +288,7 @@ def test_the_resource_survives_any_mangling(
         ("GET", "http://h/a/box/messages?comp=tags", False),
         ("GET", "http://h/a/messages?restype=container&comp=list", False),
         ("GET", "http://h/a/messages?restype=container", False),
+        ("GET", "https://a.dfs.core.windows.net/messages?resource=filesystem&recursive=true", False),
     ],
 )
 def test_what_changes_something(method: str, url: str, changes: bool) -> None:
