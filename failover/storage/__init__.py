@@ -1,6 +1,6 @@
 """RA-GRS storage: reads that survive the loss of the primary. Knows the Azure SDK, knows no screen."""
 
-from failover.storage.clients import protect
+from failover.storage.clients import install, protect, uninstall
 from failover.storage.errors import BothEndpointsDown, NotReplicated
 from failover.storage.events import GeoEvent, Listener, ReadEnded, Retry
 from failover.storage.geo import PRODUCTION, AsyncGeoFailover, GeoFailover
@@ -15,5 +15,7 @@ __all__ = [
     "NotReplicated",
     "ReadEnded",
     "Retry",
+    "install",
     "protect",
+    "uninstall",
 ]

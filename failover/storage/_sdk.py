@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import importlib
 import inspect
 import weakref
 from collections.abc import Callable, Hashable, Iterator, Mapping
@@ -149,6 +150,41 @@ def hosts_of(client: Any) -> Mapping[str, str | None]:
     return hosts
 
 
+_BASES: Final = ("StorageAccountHostsMixin", "TablesBaseClient", "AsyncTablesBaseClient")
+_wrapped: Final[dict[Any, tuple[Any, Any]]] = {}  # what stood in a class as `__init__`, and what stands there instead
+
+
+def wrap_clients(is_made: Callable[[Any], object]) -> None:
+    """Let each client of the SDK that is made in this process be told to `is_made`, until `unwrap_clients`."""
+    for package in _CLIENTS:
+        for name in (package, f"{package}.aio"):
+            with suppress(ImportError):  # it is not installed
+                for client in vars(importlib.import_module(name)).values():
+                    for base in (inspect.isclass(client) and client.__mro__) or ():
+                        if base.__name__ in _BASES and base not in _wrapped:
+                            _wrapped[base] = _wrap(base, is_made)
+
+
+def _wrap(base: Any, is_made: Callable[[Any], object]) -> tuple[Any, Any]:
+    original = vars(base)["__init__"]
+
+    @functools.wraps(original)
+    def init(self: Any, *args: Any, **options: Any) -> None:
+        original(self, *args, **options)
+        is_made(self)
+
+    base.__init__ = init
+    return original, init
+
+
+def unwrap_clients() -> None:
+    """Undo `wrap_clients`. Where somebody else has wrapped a class after us, ours stays within theirs."""
+    for base, (original, init) in list(_wrapped.items()):
+        if vars(base)["__init__"] is init:
+            base.__init__ = original
+            del _wrapped[base]
+
+
 class RetryPlace(NamedTuple):
     """Where the retry policy stands in a client's pipeline.
 
@@ -172,6 +208,12 @@ class RetryPlace(NamedTuple):
     def is_async(self) -> bool:
         """Whether the pipeline is an event loop's."""
         return isinstance(self.next, AsyncHTTPPolicy)
+
+    @property
+    def signs_first(self) -> bool:
+        """Whether requests are signed before they come here."""
+        names = [type(_unwrapped(policy)).__name__ for policy in self.policies[: self.at]]
+        return any("Credential" in name or "Bearer" in name for name in names)
 
     @property
     def replacement(self) -> Any:
@@ -263,6 +305,12 @@ def set_location(http: Any, location: str) -> None:
         http.location_mode = location
     except AttributeError:  # of `__slots__`
         pass
+
+
+def set_location_in_context(context: Any, location: str) -> None:
+    """Say it where the clients of tables look for it, in the place where their retry has put its own word."""
+    if "location_mode" in context:
+        context["location_mode"] = location
 
 
 def location_of(http: Any) -> str | None:

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
-import threading
-from typing import Final, TypeVar
+import time
+from collections.abc import Callable
+from typing import Any, Final, TypeVar
 
+from failover.breaker import Breakers, CircuitBreaker
+from failover.breaker.forks import ForkSafeLock
 from failover.storage import _sdk
+from failover.storage.endpoints import PRIMARY, SECONDARY, Finder, blob_address
 from failover.storage.geo import AsyncGeoFailover, GeoFailover
 
-__all__ = ["protect"]
+__all__ = ["install", "protect", "uninstall"]
 
 T = TypeVar("T")
 
 _logger = logging.getLogger("failover.storage")
-_lock: Final = threading.RLock()
+_lock: Final = ForkSafeLock()
+_KEPT: Final = 3600.0  # seconds for which the circuits of an account are kept that nobody has made a client of
 
 
 def protect(client: T, policy: GeoFailover | AsyncGeoFailover | None = None) -> T:
@@ -25,8 +31,9 @@ def protect(client: T, policy: GeoFailover | AsyncGeoFailover | None = None) -> 
     client that it is a sub-client of.
 
     Args:
-        client: One of `azure.storage.blob`, `azure.storage.queue` or `azure.storage.filedatalake`, or of their `aio`
-            packages, for an account, for a container, queue or file system, or for a blob, directory or file.
+        client: One of `azure.storage.blob`, `azure.storage.queue`, `azure.storage.filedatalake` or `azure.data.tables`,
+            or of their `aio` packages, for an account, for a container, queue, file system or table, or for a blob,
+            directory or file.
         policy: For the client's kind. Several clients may be given the same one, and then share its circuits; whatever
             it was made with as `retry` goes before the client's own. Default: a new one.
 
@@ -35,28 +42,125 @@ def protect(client: T, policy: GeoFailover | AsyncGeoFailover | None = None) -> 
 
     Raises:
         TypeError: The client is of another kind than those above, or than the policy.
-        ValueError: `policy` is no policy.
+        ValueError: `policy` is no policy; or it has `max_staleness`, and the client is one of tables, which signs its
+            requests at a place where the question for the Last Sync Time does not come by.
     """
     if policy is not None and not isinstance(policy, (GeoFailover, AsyncGeoFailover)):
         raise ValueError(f"policy must be a GeoFailover or an AsyncGeoFailover, or None, not {policy!r}")
+
+    def make(*, is_async: bool) -> GeoFailover | AsyncGeoFailover:
+        return policy or (AsyncGeoFailover() if is_async else GeoFailover())
+
+    for present in _put_in(client, make):
+        if policy is not None and policy.primary is not present.primary:
+            _logger.warning(
+                "A %s has a %s already, which stays: the policy given to protect() is not used for it.",
+                type(client).__name__,
+                type(present).__name__,
+            )
+    return client
+
+
+def install(**settings: Any) -> None:
+    """Protect every client that is made in this process from now on, as `protect` does.
+
+    All clients of one account's service share one pair of circuits; those of Data Lake share the blob service's. A
+    client that is given a `GeoFailover` keeps that; another retry policy goes on inside. What was made before stays as
+    it is, until it makes a sub-client, which shares its connections. Once more, with other settings: they hold from
+    then on.
+
+    Args:
+        **settings: `GeoFailover`'s, all but the circuits and `retry`.
+
+    Raises:
+        ValueError: A setting is none, or is out of range.
+    """
+    global _installed
+    made = _Installation(settings)
     with _lock:
-        replacements: list[tuple[_sdk.RetryPlace, GeoFailover | AsyncGeoFailover]] = []
+        if _installed is None or _installed.settings != made.settings:
+            _installed = made
+        _sdk.wrap_clients(_is_made)
+
+
+def uninstall() -> None:
+    """End what `install` has begun: clients made from now on are bare. Those that are there stay protected."""
+    global _installed
+    with _lock:
+        _installed = None
+        _sdk.unwrap_clients()
+
+
+class _Installation:
+    """What `install` was asked for, and the circuits of the accounts so far."""
+
+    def __init__(self, settings: dict[str, Any]) -> None:
+        allowed = set(inspect.signature(GeoFailover).parameters) - {"primary", "secondary", "retry"}
+        if unknown := sorted(settings.keys() - allowed):
+            raise ValueError(f"install() takes {', '.join(sorted(allowed))}, not {', '.join(unknown)}")
+        example = GeoFailover(**settings)  # which checks them
+        self.settings = {**settings, "listeners": example.listeners}
+        self._circuits = Breakers(example.primary.policy, max_idle=_KEPT, clock=settings.get("clock", time.monotonic))
+        self._finder = Finder(settings.get("secondary_endpoint"))
+        self._warned: set[type] = set()
+
+    def protect(self, client: Any) -> None:
+        """Protect a client, unless that is impossible: nobody is to lose a client by that."""
+
+        def make(*, is_async: bool) -> GeoFailover | AsyncGeoFailover:
+            kind = AsyncGeoFailover if is_async else GeoFailover
+            others = {name: value for name, value in self.settings.items() if name != "policy"}
+            return kind(*self._circuits_of(client), **others)
+
+        try:
+            _put_in(client, make)
+        except Exception as error:  # noqa: BLE001 (said, and the client is as it would be without us)
+            if type(client) not in self._warned:
+                self._warned.add(type(client))
+                _logger.warning("No failover for this %s: %s", type(client).__name__, error)
+
+    def _circuits_of(self, client: Any) -> tuple[CircuitBreaker, CircuitBreaker]:
+        hosts = _sdk.hosts_of(client)
+        endpoints = self._finder.find(f"{client.scheme}://{hosts[PRIMARY]}", hosts, bound=None).endpoints
+        found = {}
+        for location in (PRIMARY, SECONDARY):
+            base = endpoints.base(location)
+            known = blob_address(base or f"{endpoints.primary}/{SECONDARY}")
+            found[location] = circuit = self._circuits.on(known)
+            circuit.name = blob_address(endpoints.name(location)) if base else location
+        return found[PRIMARY], found[SECONDARY]
+
+
+_installed: _Installation | None = None
+
+
+def _is_made(client: Any) -> None:
+    installation = _installed
+    if installation is not None:
+        installation.protect(client)
+
+
+def _put_in(client: object, make: Callable[..., GeoFailover | AsyncGeoFailover]) -> list[Any]:
+    """Put what `make` makes into a client. Returns the policies that were there already.
+
+    Raises:
+        TypeError: There cannot be failover in it.
+    """
+    present: list[Any] = []
+    with _lock:
+        policy: GeoFailover | AsyncGeoFailover | None = None
+        replacements: list[tuple[_sdk.RetryPlace, Any]] = []
         for place in _places_of(client):
-            present = place.retry if isinstance(place.retry, (GeoFailover, AsyncGeoFailover)) else place.replacement
-            if present is None:
-                if policy is None:
-                    policy = AsyncGeoFailover() if place.is_async else GeoFailover()
-                replacements.append((place, policy.take_place(place.retry, place.next)))
-            elif policy is not None and policy.primary is not present.primary:
-                _logger.warning(
-                    "A %s has a %s already, which stays: the policy given to protect() is not used for it.",
-                    type(client).__name__,
-                    type(present).__name__,
-                )
+            there = place.retry if isinstance(place.retry, (GeoFailover, AsyncGeoFailover)) else place.replacement
+            if there is not None:
+                present.append(there)
+                continue
+            policy = policy or make(is_async=place.is_async)
+            replacements.append((place, policy.take_place(place.retry, place.next, signs_first=place.signs_first)))
         # The clients of Data Lake in `aio` have one retry policy in two pipelines, and it goes by the one made last.
         for place, replacement in reversed(replacements):
             place.replace(replacement)
-    return client
+    return present
 
 
 def _places_of(client: object) -> list[_sdk.RetryPlace]:
@@ -69,11 +173,11 @@ def _places_of(client: object) -> list[_sdk.RetryPlace]:
     package = _sdk.package_of(client)
     if package is None:
         raise TypeError(
-            f"protect() takes clients of azure.storage.blob, .queue and .filedatalake, not a {name}: where that holds "
-            "such a client, protect the client"
+            "protect() takes clients of azure.storage.blob, .queue and .filedatalake and of azure.data.tables, not a "
+            f"{name}: where that holds such a client, protect the client"
         )
-    if package == "azure.data.tables":
-        raise TypeError("protect() does not take clients of azure.data.tables")
+    if _sdk.is_cosmos(client):
+        raise TypeError(f"protect() takes no {name} of Azure Cosmos DB, which has endpoints of another kind")
     places = _sdk.retry_places(client)
     if not places:
         raise TypeError(

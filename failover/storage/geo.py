@@ -22,6 +22,7 @@ from azure.storage.blob import ExponentialRetry
 from azure.storage.blob.aio import ExponentialRetry as AsyncExponentialRetry
 
 from failover.breaker import BreakerEvent, CircuitBreaker, ConsecutiveFailures, Cooldown, Permit, Policy, Transition
+from failover.breaker.forks import ForkSafeLock
 from failover.breaker.stores import arguments_of, open_store
 from failover.storage import _sdk
 from failover.storage.attempt import AsyncProbe, NoPlace, Probe
@@ -40,6 +41,7 @@ _logger.addHandler(logging.NullHandler())
 PRODUCTION: Final = Policy(trip=ConsecutiveFailures(5), recovery=Cooldown(30.0, factor=2.0, maximum=300.0, jitter=0.1))
 """The default for both circuits: open after 5 failures in a row, probe after 30 s, 60 s, ... 300 s."""
 
+_warned: Final[weakref.WeakSet[CircuitBreaker]] = weakref.WeakSet()  # of an account without a known secondary
 _MOST_PAGES: Final = 1000  # of listings that are under way
 _READ: Final = "failover_read"  # where the context of a request holds its `Read`
 
@@ -135,7 +137,7 @@ class _GeoPolicy:
             "listeners": _checked_listeners(listeners),
             "clock": clock,
         }
-        self._listeners: tuple[Listener, ...] = self._settings["listeners"]
+        self.listeners: tuple[Listener, ...] = self._settings["listeners"]
         self._after: Any = None
         self._before_probe: Any = None
         self._insertion = object()
@@ -145,7 +147,6 @@ class _GeoPolicy:
         self._set_retry(retry)
         self._finder = Finder(secondary_endpoint)
         self._unnamed = [location for location, given in ((PRIMARY, primary), (SECONDARY, secondary)) if given is None]
-        self._has_warned = False
         self.primary = primary or CircuitBreaker(PRIMARY, policy or PRODUCTION, clock=clock)
         self.secondary = secondary or CircuitBreaker(SECONDARY, policy or PRODUCTION, clock=clock)
         self._abandoned: deque[Permit | NoPlace] = deque()
@@ -154,7 +155,7 @@ class _GeoPolicy:
         self._io = self._make_io()
         self._last_sync = LastSync(self._io, max_staleness, attempt_timeout, clock)
         self._shared: ReadContext | None = None
-        if self._listeners:
+        if self.listeners:
             for circuit in (self.primary, self.secondary):
                 _subscribe(self, circuit)
 
@@ -203,19 +204,23 @@ class _GeoPolicy:
         self._after = policy
         self._attempts.next = policy
 
-    def take_place(self, retry: Any, rest: Any) -> Any:
+    def take_place(self, retry: Any, rest: Any, *, signs_first: bool = False) -> Any:
         """Take the place of a client's retry policy, which then does what `retry` does where none was given.
 
         Args:
             retry: The client's own.
             rest: The pipeline behind it.
+            signs_first: Requests come signed.
 
         Returns:
             What is to stand there: this policy, or a copy that shares its circuits where this one has a client.
 
         Raises:
             TypeError: The client is not of this policy's kind.
+            ValueError: The Last Sync Time is wanted and cannot be asked for.
         """
+        if signs_first and self._settings["max_staleness"] is not None:
+            raise ValueError("max_staleness is not for clients of tables, which sign before they retry: leave it out")
         policy = self if self._after is None else copy.copy(self)
         policy.next = rest
         if self._settings["retry"] is _Default.RETRY:
@@ -266,7 +271,7 @@ class _GeoPolicy:
         if failure is not None:
             raise failure
         if read is not None:
-            self._note_page(response.http_response)
+            self._note_answer(response)
         return response  # type: ignore[no-any-return]  # azure-core's Any
 
     def _begin(self, request: PipelineRequest[Any]) -> Read | None:
@@ -296,10 +301,15 @@ class _GeoPolicy:
             options["location_mode"] = PRIMARY  # or the SDK's retry takes a 404 for a replica's that lags
         return Read(self._shared or self._share(), request, target, order, streamed)
 
-    def _note_page(self, http: Any) -> None:
-        """Remember that the page after this one is the secondary's: only who gave a token can make sense of it."""
+    def _note_answer(self, response: PipelineResponse[Any, Any]) -> None:
+        """See to it that the page after this one is asked of the secondary, if this one is the secondary's.
+
+        Only who gave a token can make sense of it. The clients of blobs and queues see to it themselves.
+        """
+        http = response.http_response
         if _sdk.location_of(http) != SECONDARY:
             return
+        _sdk.set_location_in_context(response.context, SECONDARY)
         token = http.headers.get("x-ms-continuation")
         if token:
             self._pages[token] = None
@@ -324,7 +334,7 @@ class _GeoPolicy:
             abandoned=self._abandoned,
             refuses_secondary=self._refuses_secondary,
             dispatch=self._dispatch,
-            is_heard=bool(self._listeners),
+            is_heard=bool(self.listeners),
         )
         return self._shared
 
@@ -347,8 +357,8 @@ class _GeoPolicy:
                 circuits[location].name = endpoints.name(location) if endpoints.base(location) else location
 
     def _warn(self, endpoints: Endpoints) -> None:
-        if not self._has_warned:
-            self._has_warned = True
+        if self.primary not in _warned:
+            _warned.add(self.primary)
             _logger.warning(
                 "No secondary endpoint is known of %s: its reads fail when it does. Where there is one, name it: "
                 "%s(secondary_endpoint=...)",
@@ -364,16 +374,8 @@ class _GeoPolicy:
     async def _refuses_secondary(self) -> str | None:
         return await self._last_sync.refuses(self.next, self._seen)
 
-    def _hear(self, event: BreakerEvent) -> None:
-        if isinstance(event, Transition):
-            self._dispatch(event)
-
     def _dispatch(self, event: GeoEvent) -> None:
-        for listener in self._listeners:
-            try:
-                listener(event)
-            except Exception:
-                _logger.exception("a listener of a GeoFailover raised")
+        _dispatch(self.listeners, event)
 
 
 class GeoFailover(_GeoPolicy, HTTPPolicy[Any, Any], metaclass=_PolicyType):
@@ -518,17 +520,49 @@ def _is_guarded(request: Any) -> bool:
     return ranged and request.headers.get("If-Match", "*") != "*"
 
 
+class _Audience:
+    """The policies that share a circuit and have listeners, for as long as they are used.
+
+    A listener that several of them have, as those do that are copies of one, hears each transition once.
+    """
+
+    def __init__(self) -> None:
+        self._policies: dict[int, weakref.ref[_GeoPolicy]] = {}
+
+    def join(self, policy: _GeoPolicy) -> None:
+        policies, number = self._policies, id(policy)
+        # What is called when a policy goes takes no lock: the garbage collector may call it in a thread that has one.
+        policies[number] = weakref.ref(policy, lambda _: policies.pop(number, None))
+
+    def hear(self, event: BreakerEvent) -> None:
+        if not isinstance(event, Transition):
+            return
+        policies = filter(None, [this() for this in list(self._policies.values())])
+        _dispatch({id(listener): listener for policy in policies for listener in policy.listeners}.values(), event)
+
+
+_audiences: Final[weakref.WeakKeyDictionary[CircuitBreaker, _Audience]] = weakref.WeakKeyDictionary()
+_audiences_lock: Final = ForkSafeLock()
+
+
 def _subscribe(policy: _GeoPolicy, circuit: CircuitBreaker) -> None:
-    """Let a policy hear a circuit, which may be others' too, for as long as the policy is used."""
-    this = weakref.ref(policy)
+    """Let a policy's listeners hear a circuit, which may be others' too, for as long as the policy is used."""
+    with _audiences_lock:
+        audience = _audiences.get(circuit)
+        is_new = audience is None
+        if audience is None:
+            audience = _audiences[circuit] = _Audience()
+    audience.join(policy)
+    if is_new:
+        circuit.subscribe(audience.hear)
 
-    def hear(event: BreakerEvent) -> None:
-        hearing = this()
-        if hearing is not None:
-            hearing._hear(event)
 
-    circuit.subscribe(hear)
-    weakref.finalize(policy, circuit.unsubscribe, hear).atexit = False
+def _dispatch(listeners: Iterable[Listener], event: GeoEvent) -> None:
+    for listener in listeners:
+        try:
+            listener(event)
+        except Exception:
+            _logger.exception("a listener of a GeoFailover raised")
 
 
 def _checked_listeners(listeners: Iterable[Listener]) -> tuple[Listener, ...]:
