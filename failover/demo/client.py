@@ -14,6 +14,7 @@ from failover.demo.account import Account, BadSettings
 from failover.storage.causes import describe_status, failure_cause
 from failover.storage.errors import BothEndpointsDown
 from failover.storage.geo import GeoFailover
+from failover.storage.preflight import preflight
 
 _READABLE: Final = frozenset({"RAGRS", "RAGZRS"})
 
@@ -62,18 +63,23 @@ def connect(
     )
 
 
-def check_redundancy(service: BlobServiceClient, account: Account) -> str | None:
+def check_redundancy(service: BlobServiceClient, account: Account, *, timeout: float) -> str | None:
     """Ask the account whether its secondary can be read.
 
+    Args:
+        service: A client of the account.
+        account: The account.
+        timeout: Seconds for each question.
+
     Returns:
-        None where it can; a sentence for the user where the credential may not ask.
+        None where it can; a sentence for the user where that is in doubt.
 
     Raises:
         BadSettings: The account has another redundancy, refuses the credential, or cannot be reached.
     """
-    try:
-        kind = service.get_account_information().get("sku_name")
-    except AzureError as error:
+    found = preflight(service, timeout=timeout)
+    error = found.primary_error
+    if error is not None and found.kind is None:
         response: Any = getattr(error, "response", None)
         # The header, since the SDK's own code is an enum whose text depends on the version of Python.
         code = "" if response is None else str(response.headers.get("x-ms-error-code") or "")
@@ -82,15 +88,19 @@ def check_redundancy(service: BlobServiceClient, account: Account) -> str | None
                 "This credential may not ask for the account's kind: if that is not RA-GRS or RA-GZRS, the replica "
                 "never comes."
             )
-        raise BadSettings(f"Cannot use the {account}: {explain(error, account)}") from None
-    if not kind:
+        signs = not isinstance(error, ClientAuthenticationError)
+        if signs and response is None and found.secondary_error is not None:
+            error = BothEndpointsDown(error.message, found.secondary_error.message)
+        raise BadSettings(f"Cannot use the {account}: {explain(error, account)}")
+    if not found.kind:
         raise BadSettings(f"The {account} does not say which kind it is. Is that the endpoint of a storage account?")
-    if kind.rpartition("_")[2].upper() not in _READABLE:
+    if found.kind.rpartition("_")[2].upper() not in _READABLE:
         raise BadSettings(
-            f"The {account} is {kind}: its secondary cannot be read. Change its redundancy to read-access "
+            f"The {account} is {found.kind}: its secondary cannot be read. Change its redundancy to read-access "
             f"geo-redundant: az storage account update --name {account.name} --sku Standard_RAGRS"
         )
-    return None
+    # Without its primary the demonstration ends soon, and says so itself.
+    return None if error is not None else " ".join(found.problems) or None
 
 
 def explain(error: AzureError, account: Account) -> str:

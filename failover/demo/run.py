@@ -138,7 +138,7 @@ class Demo:
             BadSettings: The run ended before its first read.
         """
         self._emit(ev.Started, **self.started_fields())
-        note = None if self._account.stand_in else check_redundancy(setup, self._account)
+        note = None if self._account.stand_in else self._preflight(setup)
         if note is not None:
             self._emit(ev.Noted, text=note)
         watch = threading.Thread(target=self._watch_secondary, name="last-sync", daemon=True)
@@ -178,6 +178,9 @@ class Demo:
             "fault": config.fault.value,
             "proxy": None if config.proxy is None else _without_password(config.proxy),
         }
+
+    def _preflight(self, setup: BlobServiceClient) -> str | None:
+        return check_redundancy(setup, self._account, timeout=max(self._config.timeout, 5.0))
 
     def _upload(self, setup: BlobServiceClient) -> BlobClient:
         container = setup.get_container_client(self._container)

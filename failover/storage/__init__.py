@@ -4,6 +4,7 @@ from failover.storage.clients import install, protect, uninstall
 from failover.storage.errors import BothEndpointsDown, NotReplicated
 from failover.storage.events import GeoEvent, Listener, ReadEnded, Retry
 from failover.storage.geo import PRODUCTION, AsyncGeoFailover, GeoFailover
+from failover.storage.preflight import Preflight, apreflight, preflight
 
 __all__ = [
     "PRODUCTION",
@@ -13,9 +14,12 @@ __all__ = [
     "GeoFailover",
     "Listener",
     "NotReplicated",
+    "Preflight",
     "ReadEnded",
     "Retry",
+    "apreflight",
     "install",
+    "preflight",
     "protect",
     "uninstall",
 ]

@@ -185,14 +185,21 @@ def unwrap_clients() -> None:
             del _wrapped[base]
 
 
+def is_async_client(client: Any) -> bool:
+    """Whether a client is one of an `aio` package."""
+    return any(place.is_async for place in retry_places(client)[:1])
+
+
 class RetryPlace(NamedTuple):
     """Where the retry policy stands in a client's pipeline.
 
     policies: the pipeline's, in their order; those of a sub-client are the same in another list.
+    transport: the pipeline's.
     """
 
     policies: list[Any]
     at: int
+    transport: Any
 
     @property
     def retry(self) -> Any:
@@ -237,13 +244,17 @@ def retry_places(client: Any) -> list[RetryPlace]:
     """Where a client's retry policies stand, one in each of its pipelines; none where that cannot be told."""
     places: list[RetryPlace] = []
     for each in (client, *(getattr(client, name, None) for name in _BLOB_CLIENTS)):
-        pipeline = getattr(each, "_pipeline", None)
+        pipeline: Any = getattr(each, "_pipeline", None)
         if pipeline is None:  # of tables
             pipeline = getattr(getattr(getattr(each, "_client", None), "_client", None), "_pipeline", None)
         policies = getattr(pipeline, "_impl_policies", None)
         if isinstance(policies, list) and all(policies is not place.policies for place in places):
             names = [type(_unwrapped(policy)).__name__ for policy in policies[:-2]]
-            places += [RetryPlace(policies, names.index("StorageHosts") + 1)] if "StorageHosts" in names else []
+            places += (
+                [RetryPlace(policies, names.index("StorageHosts") + 1, pipeline._transport)]
+                if "StorageHosts" in names
+                else []
+            )
     return places
 
 

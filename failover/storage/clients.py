@@ -150,8 +150,8 @@ def _put_in(client: object, make: Callable[..., GeoFailover | AsyncGeoFailover])
     with _lock:
         policy: GeoFailover | AsyncGeoFailover | None = None
         replacements: list[tuple[_sdk.RetryPlace, Any]] = []
-        for place in _places_of(client):
-            there = place.retry if isinstance(place.retry, (GeoFailover, AsyncGeoFailover)) else place.replacement
+        for place in find_places(client):
+            there = policy_at(place)
             if there is not None:
                 present.append(there)
                 continue
@@ -163,8 +163,13 @@ def _put_in(client: object, make: Callable[..., GeoFailover | AsyncGeoFailover])
     return present
 
 
-def _places_of(client: object) -> list[_sdk.RetryPlace]:
-    """Where the client's retry policies stand.
+def policy_at(place: _sdk.RetryPlace) -> Any:
+    """The policy that a client is protected by; None: it is not."""
+    return place.retry if isinstance(place.retry, (GeoFailover, AsyncGeoFailover)) else place.replacement
+
+
+def find_places(client: object) -> list[_sdk.RetryPlace]:
+    """Where a client's retry policies stand.
 
     Raises:
         TypeError: There cannot be failover in it.

@@ -145,6 +145,7 @@ class _GeoPolicy:
         self._attempts = self._make_attempts()
         self._clients_retry: Any = None
         self._set_retry(retry)
+        self.secondary_endpoint = secondary_endpoint
         self._finder = Finder(secondary_endpoint)
         self._unnamed = [location for location, given in ((PRIMARY, primary), (SECONDARY, secondary)) if given is None]
         self.primary = primary or CircuitBreaker(PRIMARY, policy or PRODUCTION, clock=clock)

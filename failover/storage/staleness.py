@@ -113,12 +113,16 @@ def stats_request(secondary: str, *, like: str, version: str | None) -> HttpRequ
 
     version: the API version; None: the service's own choice.
     """
-    sas = [(name, value) for name, value in parse_qsl(urlsplit(like).query) if _SAS.fullmatch(name)]
-    query = urlencode([("restype", "service"), ("comp", "stats"), *sas])
     headers = {"Accept": "application/xml"}
     if version:
         headers["x-ms-version"] = version
-    return HttpRequest("GET", f"{secondary}/?{query}", headers=headers)
+    return HttpRequest("GET", with_sas_of(like, f"{secondary}/?restype=service&comp=stats"), headers=headers)
+
+
+def with_sas_of(like: str, url: str) -> str:
+    """The URL with the SAS that the URL `like` may have."""
+    sas = urlencode([(name, value) for name, value in parse_qsl(urlsplit(like).query) if _SAS.fullmatch(name)])
+    return f"{url}{'&' if '?' in url else '?'}{sas}" if sas else url
 
 
 def staleness(status: int, headers: Mapping[str, str], body: str) -> float:
