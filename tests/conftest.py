@@ -5,6 +5,7 @@ In CI nothing is skipped: an Azurite that does not start is an error. `-m "not a
 
 from __future__ import annotations
 
+import logging
 import signal
 from collections.abc import Iterator
 
@@ -46,6 +47,15 @@ def account(request: pytest.FixtureRequest) -> Account:
     """The stand-in, then Azurite."""
     chosen: Account = request.getfixturevalue("standin" if request.param == "stand-in" else "azurite")
     return chosen
+
+
+@pytest.fixture
+def unlogged() -> Iterator[None]:
+    """Pytest's own handler writes to a buffered file, whose lock a fork may leave held in the child."""
+    logger = logging.getLogger("failover")
+    logger.propagate = False
+    yield
+    logger.propagate = True
 
 
 @pytest.hookimpl(tryfirst=True)  # before -m takes its pick

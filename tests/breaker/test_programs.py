@@ -45,6 +45,7 @@ from failover.breaker import (
 from failover.breaker.dispatcher import MOST_EVENTS
 from tests.breaker.circuits import PATIENCE, half_open, state
 from tests.clock import Clock
+from tests.forking import in_a_fork
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -385,33 +386,6 @@ def test_a_listener_may_use_the_circuit_and_hears_of_it_in_order() -> None:
 
 
 # --- forks ------------------------------------------------------------------------------------------------------------
-
-
-def in_a_fork(work: Callable[[], bool]) -> bool:
-    """Whether `work()` ends in a forked child and gives True."""
-    child = os.fork()
-    if child == 0:
-        ended = threading.Event()
-
-        def give_up() -> None:
-            if not ended.wait(20):
-                os._exit(2)
-
-        threading.Thread(target=give_up, daemon=True).start()
-        try:
-            os._exit(0 if work() else 1)
-        except BaseException:
-            os._exit(3)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-
-
-@pytest.fixture
-def unlogged() -> Iterator[None]:
-    """Pytest's own handler writes to a buffered file, whose lock a fork may leave held in the child."""
-    logger = logging.getLogger("failover.breaker")
-    logger.propagate = False
-    yield
-    logger.propagate = True
 
 
 class SlowWindow:

@@ -95,6 +95,11 @@ def retry(kind: str, name: str, **settings: Any) -> Any:
     return getattr(aio if kind == "aio" else blob, name)(**settings)
 
 
+def at_once(kind: str, total: int) -> Any:
+    """A retry policy of the SDK's that sends again at once, `total` times."""
+    return retry(kind, "LinearRetry", backoff=0, random_jitter_range=0, retry_total=total)
+
+
 def transport(kind: str, **options: Any) -> Any:
     """The SDK's default transport of a kind."""
     return (AioHttpTransport if kind == "aio" else RequestsTransport)(**options)

@@ -24,13 +24,13 @@ from failover.standin import StandIn
 from failover.storage import AsyncGeoFailover, GeoFailover, _sdk, install, protect, uninstall
 from tests.storage.account import HELLO, Trail, spoil, status, store
 from tests.storage.both_kinds import (
+    at_once,
     both_kinds,
     close,
     connect_options,
     geo_failover,
     read,
     result,
-    retry,
     service,
 )
 from tests.storage.data_lake import DFS, KEY, data_lake
@@ -176,7 +176,7 @@ async def test_data_lake_shares_the_circuits_of_blobs(kind: str) -> None:
 async def test_a_retry_policy_of_its_own_goes_on_inside(kind: str, standin: StandIn) -> None:
     store(standin)
     installed(standin, primary_attempts=1)
-    client = connect(kind, standin, retry_policy=retry(kind, "LinearRetry", backoff=0, retry_total=2))
+    client = connect(kind, standin, retry_policy=at_once(kind, 2))
     spoil(standin, status(503), times=1, methods=("PUT",))
     await result(client.get_blob_client("demo", "other").upload_blob(b"x", overwrite=True))
     spoil(standin, status(503), at="primary+secondary")
@@ -191,7 +191,7 @@ async def test_a_retry_policy_of_its_own_goes_on_inside(kind: str, standin: Stan
 async def test_a_retry_policy_that_many_clients_have(kind: str, standin: StandIn) -> None:
     store(standin)
     installed(standin)
-    constant = retry(kind, "LinearRetry", backoff=0, retry_total=1)
+    constant = at_once(kind, 1)
     with StandIn(0.0) as second:
         store(second, b"second")
         first_client = connect(kind, standin, retry_policy=constant)

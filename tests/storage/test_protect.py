@@ -2,35 +2,43 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import gc
+import os
 import pickle
 import threading
+import time
 import weakref
 from collections.abc import Callable
 from typing import Any, Final
 
 import pytest
 from azure.core import AsyncPipelineClient, PipelineClient
+from azure.core.credentials import AccessToken, AzureSasCredential
+from azure.core.exceptions import ClientAuthenticationError, ServiceRequestError
 from azure.storage import blob
 from azure.storage.blob import BlobServiceClient, aio
 
 from failover.breaker import ConsecutiveFailures, Cooldown, Policy, State
-from failover.standin import StandIn
-from failover.storage import AsyncGeoFailover, BothEndpointsDown, GeoFailover, _sdk, protect
-from tests.storage.account import HELLO, Trail, spoil, status, store
+from failover.standin import Exchange, StandIn
+from failover.storage import AsyncGeoFailover, BothEndpointsDown, GeoFailover, ReadEnded, _sdk, protect
+from tests.forking import in_a_fork
+from tests.storage.account import HELLO, MIB, Trail, sas_of, spoil, status, store
 from tests.storage.both_kinds import (
     KINDS,
+    at_once,
     both_kinds,
     close,
     connect_options,
     geo_failover,
     read,
     result,
-    retry,
     run,
     service,
 )
+from tests.storage.data_lake import data_lake
+from tests.storage.data_lake import transport as routed
 
 QUICK: Final = Policy(trip=ConsecutiveFailures(2), recovery=Cooldown(1000.0))
 SETTLED: Final = "PPSS"
@@ -198,7 +206,7 @@ async def test_a_client_made_with_failover_stays_as_it_is(kind: str, standin: St
 async def test_the_clients_own_retry_goes_on_inside(kind: str, standin: StandIn) -> None:
     store(standin)
     heard: list[int] = []
-    client = connect(kind, standin, retry_policy=retry(kind, "LinearRetry", backoff=0, retry_total=2))
+    client = connect(kind, standin, retry_policy=at_once(kind, 2))
     protect(client, quick(kind, primary_attempts=1))
     spoil(standin, status(503), at="primary+secondary")
     trail = Trail(standin)
@@ -214,7 +222,7 @@ async def test_the_clients_own_retry_goes_on_inside(kind: str, standin: StandIn)
 @both_kinds
 async def test_a_retry_that_the_policy_names_goes_before_it(kind: str, standin: StandIn) -> None:
     store(standin)
-    client = connect(kind, standin, retry_policy=retry(kind, "LinearRetry", backoff=0, retry_total=2))
+    client = connect(kind, standin, retry_policy=at_once(kind, 2))
     protect(client, quick(kind, primary_attempts=1, retry=None))
     spoil(standin, status(503), at="primary+secondary")
     trail = Trail(standin)
@@ -227,7 +235,7 @@ async def test_a_retry_that_the_policy_names_goes_before_it(kind: str, standin: 
 @both_kinds
 async def test_writes_are_retried_by_it(kind: str, standin: StandIn) -> None:
     store(standin)
-    client = protect(connect(kind, standin, retry_policy=retry(kind, "LinearRetry", backoff=0, retry_total=2)))
+    client = protect(connect(kind, standin, retry_policy=at_once(kind, 2)))
     spoil(standin, status(503), methods=("PUT",), times=2)
     trail = Trail(standin)
     await result(client.get_blob_client("demo", "other").upload_blob(b"x", overwrite=True))
@@ -241,7 +249,7 @@ async def test_one_retry_policy_of_two_clients(kind: str, standin: StandIn) -> N
     store(standin)
     with StandIn(0.0) as second:
         store(second, b"second")
-        constant = retry(kind, "LinearRetry", backoff=0, retry_total=1)
+        constant = at_once(kind, 1)
         first_client = connect(kind, standin, retry_policy=constant)
         protect(first_client, quick(kind))
         second_client = connect(kind, second, retry_policy=constant)
@@ -378,7 +386,7 @@ async def test_copies_are_protected_too(kind: str, duplicate: Any, standin: Stan
 
 def test_a_copy_of_the_clients_retry_is_its_users(standin: StandIn) -> None:
     store(standin)
-    own = retry("sync", "LinearRetry", backoff=0, retry_total=1)
+    own = at_once("sync", 1)
     client = protect(connect("sync", standin, retry_policy=own), quick("sync"))
     with StandIn(0.0) as second:
         store(second, b"second")
@@ -438,3 +446,188 @@ def test_many_threads_protect_one_client_that_is_used(standin: StandIn) -> None:
             assert wrong == []
             places = _sdk.retry_places(client) + _sdk.retry_places(before)
             assert len({id(place.replacement or place.retry) for place in places}) == 1
+
+
+# What the program around it does
+
+
+@pytest.mark.parametrize("credential", ["anonymous", "sas in the url", "sas", "sas object"])
+@both_kinds
+async def test_however_the_client_signs(
+    kind: str, credential: str, standin: StandIn, caplog: pytest.LogCaptureFixture
+) -> None:
+    store(standin)
+    sas = sas_of(standin)
+    given = {"sas": sas, "sas object": AzureSasCredential(sas)}.get(credential)
+    url = f"{standin.primary_url}?{sas}" if credential == "sas in the url" else standin.primary_url
+    seen: list[str] = []
+
+    def look(exchange: Exchange) -> None:
+        query = exchange.request.query
+        seen.append(f"{exchange.request.endpoint} {query.get('sig', 'none')}")
+        if exchange.request.endpoint == "primary":
+            exchange.fail(503, "ServerBusy")
+        elif credential == "anonymous":  # as a container that is public answers
+            first = Exchange(exchange.request, exchange.reply)
+            exchange.reply = type(exchange.reply)(200, {**first.reply.headers, "ETag": '"0x1"'}, b"")
+
+    client = service(kind, url, credential=given, secondary_hostname=standin.secondary_url.partition("://")[2])
+    protect(client, quick(kind, retry=None))
+    standin.interfere = look
+    blob_client = client.get_blob_client("demo", "HelloWorld")
+    if credential == "anonymous":
+        assert await result(blob_client.exists())
+    else:
+        assert await download(blob_client) == HELLO
+    assert [each.partition(" ")[0] for each in seen] == ["primary", "primary", "secondary"]
+    assert len({each.partition(" ")[2] for each in seen}) == 1
+    assert sas.partition("sig=")[2] not in caplog.text
+    await close(client)
+
+
+class Expiring:
+    """A credential whose token was good once and cannot be renewed."""
+
+    def __init__(self, kind: str) -> None:
+        self._kind = kind
+        self.is_over = False
+
+    def get_token(self, *_scopes: str, **_options: Any) -> Any:
+        def get() -> AccessToken:
+            if self.is_over:
+                raise ClientAuthenticationError("the sign-in is out of reach")
+            return AccessToken("token", int(time.time()) + 1)  # at once to be renewed
+
+        async def aget() -> AccessToken:
+            return get()
+
+        return aget() if self._kind == "aio" else get()
+
+    async def close(self) -> None:
+        pass
+
+
+@both_kinds
+async def test_a_credential_that_expires_in_the_outage(kind: str) -> None:
+    with data_lake({"a": b"content"}) as lake:
+        credential = Expiring(kind)
+        url = "https://mine.blob.core.windows.net"
+        client = service(kind, url, credential=credential, transport=routed(kind, lake), retry_total=0)
+        policy = quick(kind)
+        protect(client, policy)
+        lake.primary.lose()
+        assert await download(client.get_blob_client("fs", "a")) == b"content"
+        assert policy.primary.state is State.OPEN
+        credential.is_over = True
+        with pytest.raises(ClientAuthenticationError, match="out of reach"):
+            await download(client.get_blob_client("fs", "a"))
+        assert policy.secondary.state is State.CLOSED, "it was not the secondary's doing"
+        credential.is_over = False
+        assert await download(client.get_blob_client("fs", "a")) == b"content"
+        await close(client)
+
+
+@both_kinds
+async def test_a_client_that_is_closed_during_a_read(kind: str, standin: StandIn) -> None:
+    """What it raises is what the bare client raises, and the circuit does not wait for the read for ever."""
+    store(standin, b"x" * MIB)
+    ended: list[type[BaseException] | None] = []
+    for is_protected in (False, True):
+        client = connect(kind, standin, retry_total=0)
+        policy = quick(kind)
+        if is_protected:
+            protect(client, policy)
+        stream = await result(client.get_blob_client("demo", "HelloWorld").download_blob(max_concurrency=1))
+        await close(client)
+        try:
+            assert len(await result(stream.readall())) == MIB
+            ended.append(None)
+        except Exception as error:
+            ended.append(type(error))
+        assert policy.primary.state is State.CLOSED
+    assert ended[0] is ended[1]
+
+
+@both_kinds
+async def test_a_custom_domain_without_a_known_secondary(kind: str, caplog: pytest.LogCaptureFixture) -> None:
+    client = protect(service(kind, "https://files.example.invalid", credential="sv=1&sig=SECRET", retry_total=0))
+    for _ in range(2):
+        with pytest.raises(ServiceRequestError):
+            await read(client)
+    said = [each.getMessage() for each in caplog.records if each.name == "failover.storage"]
+    assert len(said) == 1
+    assert "secondary_endpoint=" in said[0]
+    assert "SECRET" not in caplog.text
+    await close(client)
+
+
+@pytest.mark.parametrize("is_shared", [True, False])
+def test_a_policy_in_two_event_loops(is_shared: bool, standin: StandIn) -> None:
+    """One after the other and side by side: a policy holds nothing of a loop."""
+    store(standin)
+    spoil(standin, status(503))
+    policy = quick("aio")
+
+    async def reads() -> None:
+        client = protect(connect("aio", standin), policy if is_shared else None)
+        for _ in range(3):
+            assert await asyncio.gather(*(read(client) for _ in range(4))) == [HELLO] * 4
+        await close(client)
+
+    asyncio.run(reads())
+    threads = [threading.Thread(target=asyncio.run, args=(reads(),)) for _ in range(2)]
+    for each in threads:
+        each.start()
+    for each in threads:
+        each.join()
+    assert policy.primary.state is (State.OPEN if is_shared else State.CLOSED)
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+@pytest.mark.parametrize("before", [True, False])
+@pytest.mark.usefixtures("unlogged")
+def test_fork_before_and_after(before: bool, standin: StandIn) -> None:
+    """As gunicorn and Celery do: the client is made, and protected or not, before the workers are there."""
+    store(standin)
+    standin.lose_primary()
+    client = connect("sync", standin)
+    if before:
+        protect(client, quick("sync"))
+        assert blob_of(client).download_blob().readall() == HELLO
+
+    def in_child() -> bool:
+        protect(client, quick("sync"))
+        return bool(blob_of(client).download_blob().readall() == HELLO)
+
+    assert in_a_fork(in_child)
+    protect(client)
+    assert blob_of(client).download_blob().readall() == HELLO
+    client.close()
+
+
+# Which endpoint answered
+
+
+@both_kinds
+async def test_hooks_and_events_say_who_answered(kind: str, standin: StandIn) -> None:
+    store(standin)
+    heard: list[str | None] = []
+    events: list[Any] = []
+    client = connect(kind, standin)
+    protect(client, quick(kind, listeners=[events.append]))
+
+    def hook(response: Any) -> None:
+        heard.append(response.http_response.location_mode)
+
+    blob_client = client.get_blob_client("demo", "HelloWorld")
+    await download(blob_client, raw_response_hook=hook)
+    await result(blob_client.get_blob_properties(raw_response_hook=hook))
+    spoil(standin, status(503))
+    await download(blob_client, raw_response_hook=hook)
+    await result(blob_client.get_blob_properties(raw_response_hook=hook))
+    # Each answer is told of, also those that are none for the caller.
+    assert heard == ["primary", "primary", "primary", "primary", "secondary", "secondary"]
+    ended = [each.endpoint for each in events if isinstance(each, ReadEnded)]
+    assert ended == ["primary", "primary", "secondary", "secondary"]
+    await close(client)
