@@ -147,10 +147,11 @@ def _put_in(client: object, make: Callable[..., GeoFailover | AsyncGeoFailover])
         TypeError: There cannot be failover in it.
     """
     present: list[Any] = []
+    places = [place for place in find_places(client) if not place.is_useless]
     with _lock:
         policy: GeoFailover | AsyncGeoFailover | None = None
         replacements: list[tuple[_sdk.RetryPlace, Any]] = []
-        for place in find_places(client):
+        for place in places:
             there = policy_at(place)
             if there is not None:
                 present.append(there)

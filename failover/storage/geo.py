@@ -194,7 +194,10 @@ class _GeoPolicy:
     @next.setter  # noqa: A003
     def next(self, policy: Any) -> None:
         if isinstance(policy, self._other_kind):
-            raise TypeError("GeoFailover is for the SDK's own clients, AsyncGeoFailover for those of its aio packages")
+            raise TypeError(
+                "GeoFailover is for the SDK's own clients, AsyncGeoFailover for those of its aio packages; those of "
+                "Data Lake take none as retry_policy=: make them without, and protect(client, policy)"
+            )
         # Sub-clients set it again, to the same object.
         if self._after is not None and self._after is not policy:
             raise ValueError(

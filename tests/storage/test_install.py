@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 import pytest
+import requests
 from azure.core.credentials import AzureNamedKeyCredential
 from azure.data import tables
 from azure.data.tables import aio as tables_aio
@@ -361,6 +362,66 @@ def test_somebody_else_wraps_the_clients_after_us(standin: StandIn) -> None:
         base.__init__ = ours
     uninstall()
     assert vars(base)["__init__"] is original
+
+
+class Played:
+    """A recorded body, as vcrpy plays it: much like urllib3's, and not the same."""
+
+    def __init__(self, raw: Any) -> None:
+        self._raw = raw
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._raw, name)
+
+    def read1(self, *sizes: int) -> bytes:
+        raise AssertionError("this is no body of urllib3's")
+
+    def stream(self, amt: int = 65536, decode_content: bool | None = None) -> Iterator[bytes]:
+        yield from self._raw.stream(amt, decode_content=decode_content)
+
+
+def wrap_session(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As OpenTelemetry's instrumentation of requests does."""
+    send = requests.Session.send
+
+    @functools.wraps(send)
+    def traced(self: Any, request: Any, **options: Any) -> Any:
+        request.headers["traceparent"] = "00-0-0-00"
+        return send(self, request, **options)
+
+    monkeypatch.setattr(requests.Session, "send", traced)
+
+
+def replace_adapter(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As `responses` does, and with bodies like those of vcrpy."""
+    send = requests.adapters.HTTPAdapter.send
+
+    def played(self: Any, request: Any, *args: Any, **options: Any) -> Any:
+        response = send(self, request, *args, **options)
+        response.raw = Played(response.raw)
+        return response
+
+    monkeypatch.setattr(requests.adapters.HTTPAdapter, "send", played)
+
+
+@pytest.mark.parametrize("patch", [wrap_session, replace_adapter])
+@pytest.mark.parametrize("way", ["protect", "install"])
+def test_in_a_program_that_patches_requests(
+    way: str, patch: Any, standin: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store(standin)
+    patch(monkeypatch)
+    if way == "install":
+        installed(standin)
+    with connect("sync", standin) as client:
+        if way == "protect":
+            protect(client, GeoFailover(policy=QUICK))
+        blob_client = client.get_blob_client("demo", "HelloWorld")
+        assert blob_client.download_blob().readall() == HELLO
+        trail = Trail(standin)
+        spoil(standin, status(503))
+        assert blob_client.download_blob().readall() == HELLO
+        assert trail.look() == "PPS"
 
 
 def test_nothing_is_warned_of(standin: StandIn, caplog: pytest.LogCaptureFixture) -> None:

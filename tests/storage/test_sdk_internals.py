@@ -12,14 +12,18 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from azure.core.credentials import AzureNamedKeyCredential
 from azure.core.exceptions import AzureError
 from azure.core.pipeline import transport as core
 from azure.core.pipeline.policies import AsyncHTTPPolicy, HTTPPolicy
 from azure.core.pipeline.transport import AioHttpTransport, AsyncioRequestsTransport, RequestsTransport
 from azure.core.rest import HttpRequest
+from azure.data.tables import TableServiceClient
 from azure.storage.blob import BlobServiceClient, ExponentialRetry, LinearRetry
 from azure.storage.blob.aio import BlobServiceClient as AsyncBlobServiceClient
 from azure.storage.blob.aio import ExponentialRetry as AsyncExponentialRetry
+from azure.storage.filedatalake import DataLakeFileClient, DataLakeServiceClient
+from azure.storage.queue import QueueServiceClient
 
 from failover.standin import StandIn
 from failover.storage import _sdk
@@ -395,6 +399,108 @@ async def test_aiohttp_tells_how_long_each_piece_took(served: RawServer) -> None
 
     assert sum(size for _, size in seen) == len(CONTENT)
     assert all(seconds >= 0 for seconds, _ in seen)
+
+
+# A client that exists already
+
+
+CLIENTS: dict[str, tuple[Callable[[], Any], int]] = {
+    "blob": (lambda: BlobServiceClient("https://a.blob.core.windows.net"), 1),
+    "blob of aio": (lambda: AsyncBlobServiceClient("https://a.blob.core.windows.net"), 1),
+    "queue": (lambda: QueueServiceClient("https://a.queue.core.windows.net", credential="sig=x"), 1),
+    "data lake": (lambda: DataLakeServiceClient("https://a.dfs.core.windows.net"), 2),
+    "file": (lambda: DataLakeFileClient("https://a.dfs.core.windows.net", "fs", "f"), 2),
+    "file of a data lake": (
+        lambda: DataLakeServiceClient("https://a.dfs.core.windows.net").get_file_client("fs", "f"),
+        1,
+    ),
+    "tables": (lambda: TableServiceClient("https://a.table.core.windows.net?sig=x"), 1),
+}
+
+
+@pytest.mark.parametrize("name", CLIENTS)
+def test_the_retry_policy_stands_where_we_look_for_it(name: str) -> None:
+    make, pipelines = CLIENTS[name]
+    client = make()
+    places = _sdk.retry_places(client)
+    assert len(places) == pipelines
+    for place in places:
+        assert "Retry" in type(place.retry).__name__
+        assert place.retry.next is place.next
+        assert place.policies[place.at - 1].next is place.retry
+        assert place.is_async is (name == "blob of aio")
+        assert not place.is_useless
+        assert place.replacement is None
+        assert place.signs_first is False  # a SAS in the URL is no policy
+    assert _sdk.package_of(client) is not None
+    assert set(_sdk.hosts_of(client)) == {"primary", "secondary"}
+    assert not _sdk.is_cosmos(client)
+    assert _sdk.is_async_client(client) is (name == "blob of aio")
+
+
+def test_tables_sign_first_and_may_be_cosmos_dbs() -> None:
+    key = AzureNamedKeyCredential("a", "a2V5")
+    client = TableServiceClient("https://a.table.cosmos.azure.com", credential=key)
+    assert _sdk.retry_places(client)[0].signs_first
+    assert _sdk.is_cosmos(client)
+
+
+class _Answer:
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.next: Any = None
+
+    def send(self, _request: Any) -> str:
+        return self.name
+
+
+def test_what_is_replaced_hands_over_in_its_own_pipeline_alone() -> None:
+    retry: Any = LinearRetry()
+    rest, other_rest = _Answer("rest"), _Answer("another client's")
+    before = _Answer("before")
+    place = _sdk.RetryPlace([before, retry, rest], 1, None)
+    other = _Answer("the other one")
+    other.next = rest
+    kind = type(retry)
+
+    place.replace(other)
+
+    assert before.next is other
+    assert isinstance(retry, kind)
+    retry.next = rest
+    assert retry.send(None) == "the other one"
+    assert _sdk.RetryPlace([before, retry, rest], 1, None).replacement is other
+    assert _sdk.RetryPlace([before, retry, other_rest], 1, None).replacement is None
+    alone = _sdk.copy_of_retry(retry)
+    assert type(alone) is kind
+    assert type(_sdk.copy_of_retry(LinearRetry())) is LinearRetry
+
+
+def test_a_client_is_told_when_it_is_made_and_no_more() -> None:
+    made: list[Any] = []
+    _sdk.wrap_clients(made.append)
+    try:
+        client = BlobServiceClient("https://a.blob.core.windows.net")
+    finally:
+        _sdk.unwrap_clients()
+    BlobServiceClient("https://a.blob.core.windows.net")
+    assert made == [client]
+
+
+def test_where_tables_look_for_the_location() -> None:
+    context: dict[str, Any] = {"location_mode": "primary"}
+    _sdk.set_location_in_context(context, "secondary")
+    assert context == {"location_mode": "secondary"}
+    other: dict[str, Any] = {}
+    _sdk.set_location_in_context(other, "secondary")
+    assert other == {}
+
+
+def test_where_a_response_comes_from_is_unknown_where_it_takes_no_word() -> None:
+    response = Bare()
+    assert _sdk.location_of(response) is None
+    _sdk.set_location(response, "secondary")
+    assert _sdk.location_of(response) == "secondary"
 
 
 # A response: how its body is opened
