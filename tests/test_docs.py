@@ -1,4 +1,4 @@
-"""The examples of docs/breaker.md, as they stand there."""
+"""The examples of docs/breaker.md and docs/geo-failover.md, as they stand there."""
 
 from __future__ import annotations
 
@@ -8,15 +8,26 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from azure.storage.blob import BlobServiceClient
 
 from failover.breaker import FAILURE, NEUTRAL, SUCCESS, CircuitBreaker, CircuitOpen, State
+from failover.standin import StandIn
+from failover.storage import uninstall
+from tests.storage.account import HELLO, store
+from tests.storage.both_kinds import connect_options
 
-TEXT = (Path(__file__).parent.parent / "docs" / "breaker.md").read_text(encoding="utf-8")
+
+def connect(standin: StandIn) -> BlobServiceClient:
+    return BlobServiceClient(standin.primary_url, **connect_options(standin))
 
 
-def run(heading: str, **names: Any) -> dict[str, Any]:
+DOCS = Path(__file__).parent.parent / "docs"
+TEXT = (DOCS / "breaker.md").read_text(encoding="utf-8")
+
+
+def run(heading: str, text: str = TEXT, **names: Any) -> dict[str, Any]:
     """Run the block below this heading, and give what it defines."""
-    section = TEXT.partition(f"## {heading}\n")[2].partition("\n## ")[0]
+    section = text.partition(f"## {heading}\n")[2].partition("\n## ")[0]
     (code,) = re.findall(r"^```python\n(.*?)^```", section, re.DOTALL | re.MULTILINE)
     exec(code, names)  # noqa: S102 (that is the test)
     return names
@@ -109,3 +120,31 @@ def test_orders_for_many_circuits() -> None:
     assert names["states"] == {}
     assert names["breakers"].on("https://db.example/customers").state is State.OPEN
     assert names["breakers"].on("https://db.example/orders/7").state is State.CLOSED
+
+
+# docs/geo-failover.md
+
+
+@pytest.mark.parametrize("heading", ["A client that somebody else has made", "Every client of a process"])
+def test_failover_for_clients_of_others(heading: str, standin: StandIn) -> None:
+    store(standin)
+    text = (DOCS / "geo-failover.md").read_text(encoding="utf-8")
+    before = connect(standin)
+    try:
+        run(heading, text, client=before)
+        after = connect(standin)
+    finally:
+        uninstall()
+    standin.lose_primary()
+    chosen = before if "somebody" in heading else after
+    assert chosen.get_blob_client("demo", "HelloWorld").download_blob().readall() == HELLO
+    before.close()
+    after.close()
+
+
+def test_what_stands_in_the_way(standin: StandIn, capsys: pytest.CaptureFixture[str]) -> None:
+    text = (DOCS / "geo-failover.md").read_text(encoding="utf-8")
+    standin.lose_secondary()
+    with connect(standin) as client:
+        run("Before an outage", text, client=client)
+    assert "connection refused" in capsys.readouterr().out
