@@ -7,18 +7,19 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from enum import IntEnum
 from pathlib import Path
 from typing import Annotated, Any, Final, TypeVar
 
 import typer
 from rich.console import Console
+from typer.core import TyperCommand
 
 from failover.console.keys import KeyReader, press
 from failover.console.live import LiveScreen
 from failover.console.log import JsonLines
-from failover.console.options import from_zero, positive, proxy_url, ranges, svg_file
+from failover.console.options import from_zero, one_of, positive, proxy_url, ranges, svg_file, whole
 from failover.console.plain import PlainLines, write_line
 from failover.console.report import Report
 from failover.console.sinks import Sinks, flush_or_forget, tell_stderr
@@ -36,7 +37,33 @@ VERSION: Final = "0.1.0"
 LIVE_RATE: Final = 25.0  # reads per second: slow enough to see the failover
 CLEAN_UP_OPTIONS: Final = frozenset({"--clean-up", "--older-than", "--proxy", "--ca-bundle", "--timeout", "--plain"})
 MAX_COUNT: Final = 1_000_000  # far more than a run reads, and few enough for a machine to count
+NOTHING: Final = " "  # for what follows an option that takes no value
 TIMEOUT_HELP: Final = "One attempt's connect and read time-out; an answer after half of it is used but is a failure."
+FAULTS: Final = tuple(each.value for each in Fault)
+USAGE_ERROR: Final[Any] = typer.BadParameter.__base__  # of the Click that Typer brings, whichever it is
+READ, CIRCUIT, FAULT, ACCOUNT, OUTPUT = "What is read", "The circuit", "Faults", "Your account", "Output"
+MORE_HELP: Final = """\
+ Examples:
+   circuitbreaker.py
+   circuitbreaker.py --plain --fail 201:400 --report run.svg
+   circuitbreaker.py --cooldown 10 --fault timeout
+   circuitbreaker.py --proxy http://127.0.0.1:8888 --ca-bundle FiddlerRoot.cer
+
+ Exit codes:
+   0    every read was answered
+   1    some were not; with --clean-up: some containers are left
+   2    bad settings, which one line on stderr names
+   130  interrupted with Ctrl-C
+
+ Environment, or .env, as .env.example explains; options go before both:
+   AZURE_STORAGE_CONNECTION_STRING, or AZURE_STORAGE_ACCOUNT with one of
+   AZURE_STORAGE_KEY, AZURE_STORAGE_SAS_TOKEN, AZURE_STORAGE_AUTH_MODE=login
+   AZURE_STORAGE_SERVICE_ENDPOINT    a blob endpoint of another cloud
+   FAILOVER_REPLICA_WAIT_SECONDS     seconds to wait for the replica at most
+   FAILOVER_STATE_URL                --state, for a URL with a password
+   FAILOVER_STATE_CONNECTION_STRING  the account of blob:// and table://
+   NO_COLOR                          if set, no colours
+"""
 SIGNALS: Final = tuple(each for each in signal.Signals if each.name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK"))
 
 
@@ -58,7 +85,34 @@ class Ended(BaseException):
 
 
 _Sink = TypeVar("_Sink", JsonLines, Report)
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+app = typer.Typer(pretty_exceptions_enable=False, rich_markup_mode="rich")
+
+
+class _Command(TyperCommand):
+    """The command, with what is wrong with its options in one line, as with its other settings."""
+
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,
+        windows_expand_args: bool = True,
+        **extra: Any,
+    ) -> Any:
+        """Run it as `TyperCommand.main` does, and return its exit code, or exit with it where it stands alone."""
+        try:
+            code = super().main(args, prog_name, complete_var, False, windows_expand_args, **extra)
+        except USAGE_ERROR as error:
+            tell_stderr(clean(error.format_message(), longest=2000))
+            code = int(Exit.BAD_SETTINGS)
+        if standalone_mode:
+            sys.exit(code)
+        return code
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        super().format_help(ctx, formatter)
+        typer.echo(MORE_HELP)  # not as an epilog: versions of Typer differ in which of its line ends they keep
 
 
 def _version(wanted: bool) -> None:
@@ -67,60 +121,100 @@ def _version(wanted: bool) -> None:
         raise typer.Exit
 
 
-def _option(metavar: str | None, text: str, **more: Any) -> Any:
-    return typer.Option(metavar=metavar, help=text, **more)
+def _option(panel: str, metavar: str | None, text: str, **more: Any) -> Any:
+    return typer.Option(metavar=metavar, help=text, rich_help_panel=panel, **more)
 
 
-@app.command(context_settings={"help_option_names": ["--help"]})
+def _faults() -> list[str]:
+    return list(FAULTS)
+
+
+@app.command(cls=_Command, context_settings={"help_option_names": ["-h", "--help"]})
 def main(
     context: typer.Context,
-    requests: Annotated[int, _option("N", "Reads; 0: until you quit.", min=0)] = 1000,
-    pause_every: Annotated[int, _option("N", "Pause after every N reads; 0: never.", min=0)] = 200,
+    requests: Annotated[int, _option(READ, "N", "Reads; 0: until you quit.", callback=whole(0))] = 1000,
+    pause_every: Annotated[int, _option(READ, "N", "Pause after every N reads; 0: never.", callback=whole(0))] = 200,
     rate: Annotated[
         float | None,
-        _option("N", "Reads per second at most; 0: no limit.", callback=from_zero, show_default="25 live, 0 plain"),
+        _option(
+            READ, "N", "Reads per second at most; 0: no limit.", callback=from_zero, show_default="25 live, 0 plain"
+        ),
     ] = None,
-    retry_threshold: Annotated[int, _option("N", "Failures in a row that open the circuit.", min=1, max=MAX_COUNT)] = 5,
-    secondary_threshold: Annotated[
-        int,
-        _option("N", "Reads that go straight to the secondary before the primary is probed.", min=1, max=MAX_COUNT),
-    ] = 20,
-    cooldown: Annotated[
-        float | None, _option("SECONDS", "Probe the primary after a time instead.", callback=positive)
-    ] = None,
-    timeout: Annotated[float, _option("SECONDS", TIMEOUT_HELP, callback=positive)] = 2.0,
-    fault: Annotated[Fault, _option(None, "What the key f and --fail inject.")] = Fault.STATUS_503,
-    fail: Annotated[
-        list[str] | None, _option("FIRST:LAST", "Inject it on these reads; may be repeated.", callback=ranges)
-    ] = None,
-    proxy: Annotated[
-        str | None, _option("URL", "Send storage traffic through Fiddler or any proxy.", callback=proxy_url)
-    ] = None,
-    ca_bundle: Annotated[Path | None, _option("FILE", "Certificate of that proxy, PEM or DER.")] = None,
     replication_lag: Annotated[
         float | None,
-        _option("SECONDS", "How far the stand-in's secondary lags.", callback=from_zero, show_default="1.0"),
+        _option(READ, "SECONDS", "How far the stand-in's secondary lags.", callback=from_zero, show_default="1.0"),
     ] = None,
+    retry_threshold: Annotated[
+        int, _option(CIRCUIT, "N", "Failures in a row that open the circuit.", callback=whole(1, MAX_COUNT))
+    ] = 5,
+    secondary_threshold: Annotated[
+        int,
+        _option(
+            CIRCUIT,
+            "N",
+            "Reads that go straight to the secondary before the primary is probed.",
+            callback=whole(1, MAX_COUNT),
+        ),
+    ] = 20,
+    cooldown: Annotated[
+        float | None, _option(CIRCUIT, "SECONDS", "Probe the primary after a time instead.", callback=positive)
+    ] = None,
+    timeout: Annotated[float, _option(CIRCUIT, "SECONDS", TIMEOUT_HELP, callback=positive)] = 2.0,
     state: Annotated[
         str | None,
         _option(
+            CIRCUIT,
             "URL",
             "Where circuits agree: redis://, blob://, table://. With a password, set FAILOVER_STATE_URL instead.",
             show_default="memory://",
         ),
     ] = None,
+    fault: Annotated[
+        str,
+        _option(
+            FAULT,
+            "KIND",
+            f"What the key f and --fail inject: {', '.join(FAULTS)} (the last: stand-in only).",
+            callback=one_of(*FAULTS),
+            autocompletion=_faults,
+        ),
+    ] = Fault.STATUS_503.value,
+    fail: Annotated[
+        list[str] | None, _option(FAULT, "FIRST:LAST", "Inject it on these reads; may be repeated.", callback=ranges)
+    ] = None,
+    proxy: Annotated[
+        str | None, _option(ACCOUNT, "URL", "Send storage traffic through Fiddler or any proxy.", callback=proxy_url)
+    ] = None,
+    ca_bundle: Annotated[Path | None, _option(ACCOUNT, "FILE", "Certificate of that proxy, PEM or DER.")] = None,
+    remove: Annotated[
+        bool,
+        typer.Option(
+            "--clean-up",
+            metavar=NOTHING,
+            help="Remove containers that killed runs left in the account, and do no more.",
+            rich_help_panel=ACCOUNT,
+        ),
+    ] = False,
+    older_than: Annotated[
+        float,
+        _option(ACCOUNT, "SECONDS", "With --clean-up: those that no run has touched for so long.", callback=from_zero),
+    ] = ABANDONED_AFTER,
     plain: Annotated[
         bool | None,
-        typer.Option("--plain/--live", help="Lines or a screen.", show_default="live on a terminal, else plain"),
+        typer.Option(
+            "--plain/--live",
+            metavar=NOTHING,
+            help="Lines or a screen.",
+            show_default="live on a terminal, else plain",
+            rich_help_panel=OUTPUT,
+        ),
     ] = None,
-    log: Annotated[Path | None, _option("FILE", "Write every event as a line of JSON.")] = None,
-    report: Annotated[Path | None, _option("FILE", "Draw the run as a picture (.svg).", callback=svg_file)] = None,
-    remove: Annotated[
-        bool, typer.Option("--clean-up", help="Remove containers that killed runs left in the account, and do no more.")
-    ] = False,
-    older_than: Annotated[float, _option("SECONDS", "Those left alone so long.", callback=from_zero)] = ABANDONED_AFTER,
+    log: Annotated[Path | None, _option(OUTPUT, "FILE", "Write every event as a line of JSON.")] = None,
+    report: Annotated[
+        Path | None, _option(OUTPUT, "FILE", "Draw the run as a picture (.svg).", callback=svg_file)
+    ] = None,
     version: Annotated[  # noqa: ARG001 (its callback answers)
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+        bool, typer.Option("--version", metavar=NOTHING, callback=_version, is_eager=True, help="Show the version.")
     ] = False,
 ) -> None:
     """Read a blob again and again from an RA-GRS storage account while its primary fails, and watch the failover.
@@ -138,8 +232,10 @@ def main(
         settings = read_settings(os.environ, Path(".env"))
         account = find_account(settings)
         check_option_conflicts(context, cleaning_up=remove)
-        _check_fit(account, fault, replication_lag, live_nowhere=live and not on_terminal)
+        _check_fit(account, Fault(fault), replication_lag, live_nowhere=live and not on_terminal)
         _check_files(log, report)
+        wait = replica_wait(settings, REPLICA_WAIT)
+        _check_reach(requests, fail or [], replication_lag, wait)
         config = RunConfig(
             requests=requests,
             pause_every=pause_every,
@@ -148,10 +244,10 @@ def main(
             secondary_threshold=secondary_threshold,
             cooldown=cooldown,
             timeout=timeout,
-            fault=fault,
-            fail=tuple((int(first), int(last)) for first, _, last in (each.partition(":") for each in fail or [])),
+            fault=Fault(fault),
+            fail=tuple(map(_first_and_last, fail or [])),
             proxy=proxy,
-            replica_wait=replica_wait(settings, REPLICA_WAIT),
+            replica_wait=wait,
         )
         lag = 1.0 if replication_lag is None else replication_lag
         with _signals_end_it():
@@ -172,16 +268,20 @@ def main(
 
 
 def check_option_conflicts(context: typer.Context, *, cleaning_up: bool) -> None:
-    """Raise `BadSettings` where an option was given that does nothing beside, or without, --clean-up."""
-    for each in context.command.params:
-        source = context.get_parameter_source(each.name or "")
-        if source is None or source.name != "COMMANDLINE":
-            continue
-        option = each.opts[0]
+    """Raise `BadSettings` where an option was given that does nothing beside another one, or without it."""
+    given = [each.opts[0] for each in context.command.params if _is_given(context, each.name)]
+    if {"--secondary-threshold", "--cooldown"} <= set(given):
+        raise BadSettings("--secondary-threshold does nothing beside --cooldown: leave one of them out.")
+    for option in given:
         if cleaning_up and option not in CLEAN_UP_OPTIONS:
             raise BadSettings(f"{option} does nothing beside --clean-up, which makes no run: leave one of them out.")
         if not cleaning_up and option == "--older-than":
             raise BadSettings("--older-than does nothing without --clean-up.")
+
+
+def _is_given(context: typer.Context, name: str | None) -> bool:
+    source = context.get_parameter_source(name or "")
+    return source is not None and source.name == "COMMANDLINE"
 
 
 def _check_fit(account: Account | None, fault: Fault, lag: float | None, live_nowhere: bool) -> None:
@@ -192,6 +292,24 @@ def _check_fit(account: Account | None, fault: Fault, lag: float | None, live_no
         raise BadSettings(f"--fault down needs the stand-in account: the {account} stays up. Try --fault reset.")
     if account is not None and lag is not None:
         raise BadSettings(f"--replication-lag is the stand-in account's; the {account} has its own.")
+
+
+def _check_reach(requests: int, fail: list[str], lag: float | None, wait: float) -> None:
+    """Raise `BadSettings` where a run could not get as far as an option says."""
+    for each in fail:
+        first, _ = _first_and_last(each)
+        if 0 < requests < first:
+            raise BadSettings(f"--fail {each} begins after the last read: --requests is {requests}.")
+    if lag is not None and lag >= wait:
+        raise BadSettings(
+            f"--replication-lag {lag:g} is as long as the program waits for the replica, which is {wait:g} s, or "
+            "longer. Give less, or wait longer with FAILOVER_REPLICA_WAIT_SECONDS."
+        )
+
+
+def _first_and_last(pair: str) -> tuple[int, int]:
+    first, _, last = pair.partition(":")
+    return int(first), int(last)
 
 
 def _check_files(log: Path | None, report: Path | None) -> None:

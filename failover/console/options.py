@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
@@ -28,6 +29,28 @@ def from_zero(value: float | None) -> float | None:
     if value is not None and not (math.isfinite(value) and value >= 0):
         raise typer.BadParameter("must be a finite number from 0.")
     return value
+
+
+def whole(least: int, most: int | None = None) -> Callable[[int], int]:
+    """A check that a whole number is in these bounds."""
+
+    def check(value: int) -> int:
+        if value < least or (most is not None and value > most):
+            raise typer.BadParameter(f"must be from {least}{'' if most is None else f' to {most:,}'}.")
+        return value
+
+    return check
+
+
+def one_of(*choices: str) -> Callable[[str], str]:
+    """A check that a value is one of these."""
+
+    def check(value: str) -> str:
+        if value not in choices:
+            raise typer.BadParameter(f"{value[:40]!r}: choose {', '.join(choices[:-1])} or {choices[-1]}.")
+        return value
+
+    return check
 
 
 def ranges(values: list[str] | None) -> list[str]:

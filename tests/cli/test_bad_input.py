@@ -33,7 +33,7 @@ from failover.demo.client import connect, make_transport
 from failover.demo.config import RunConfig
 from failover.demo.faults import Fault, FaultTransport
 from failover.demo.run import BLOB, Demo
-from failover.demo.settings import REPLICA_WAIT
+from failover.demo.settings import REPLICA_WAIT, STATE, STATE_URL
 from failover.standin import Exchange, StandIn
 from tests.driving import CONTAINER, PROGRAM, is_gone, wait_until
 from tests.proxy import Proxy
@@ -244,36 +244,118 @@ def containers(run: Ended | StandIn) -> set[str]:
     ],
 )
 def test_an_option_that_is_wrong_is_named(here: Callable[..., Ended], options: list[str], words: list[str]) -> None:
-    ended = here(*options).check("hidden")
-    assert (ended.code, ended.out) == (2, "")
-    assert ended.err.startswith("Usage: ")
-    last = ended.err.splitlines()[-1]
-    assert last.startswith("Error: ")
-    for word in words:
-        assert word in last
+    here(*options).refused(*words, hidden=("hidden",))
 
 
-def test_help_fits_a_terminal_and_tells_every_default(run: Runner) -> None:
-    ended = run("--help", COLUMNS="80").check()
+def test_a_wrong_fault_is_told_the_choices_and_nothing_of_our_insides(run: Runner) -> None:
+    ended = run("--fault", "fire")
+    ended.refused()
+    told = "Invalid value for '--fault': 'fire': choose 503, timeout, reset, slow or down."
+    assert ended.err == f"circuitbreaker.py: {told}\n"
+
+
+def test_an_option_that_there_is_not(run: Runner) -> None:
+    run("--requsts", "3").refused("No such option: --requsts", "--requests")
+    run("--requests").refused("--requests")
+    run("more").refused("more")
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--replication-lag", "100"], ["--replication-lag 100", "60 s", "FAILOVER_REPLICA_WAIT_SECONDS"]),
+        (["--replication-lag", "60"], ["--replication-lag 60"]),
+        (["--fail", "30:40", "--requests", "20"], ["--fail 30:40", "--requests is 20"]),
+        (["--fail", "5:6", "--fail", "1001:2000"], ["--fail 1001:2000", "--requests is 1000"]),
+        (["--secondary-threshold", "20", "--cooldown", "3"], ["--secondary-threshold does nothing beside --cooldown"]),
+    ],
+)
+def test_what_could_not_come_true_is_refused_before_anything_begins(
+    here: Callable[..., Ended], monkeypatch: pytest.MonkeyPatch, options: list[str], words: list[str]
+) -> None:
+    def start(lag: float) -> StandIn:
+        raise AssertionError("the stand-in account was started")
+
+    monkeypatch.setattr(cli, "start_stand_in", start)
+    ended = here(*options)
+    ended.refused(*words)
+    assert ended.out == ""
+
+
+def test_what_reaches_just_so_far_is_not_refused(run: Runner) -> None:
+    ended = run("--requests", "20", "--fail", "20:400", "--replication-lag", "0.1", FAILOVER_REPLICA_WAIT_SECONDS="20")
+    assert (ended.code, ended.err) == (0, "")
+    endless = run("--requests", "0", "--fail", "99:400", "--replication-lag", "0", bash='"$@" | head -3')
+    assert endless.err == ""
+
+
+GROUPS = {
+    "Options": {"--version", "--install-completion", "--show-completion", "--help"},
+    "What is read": {"--requests", "--pause-every", "--rate", "--replication-lag"},
+    "The circuit": {"--retry-threshold", "--secondary-threshold", "--cooldown", "--timeout", "--state"},
+    "Faults": {"--fault", "--fail"},
+    "Your account": {"--proxy", "--ca-bundle", "--clean-up", "--older-than"},
+    "Output": {"--plain", "--log", "--report"},
+}
+DEFAULTS = {
+    "--requests": "1000",
+    "--pause-every": "200",
+    "--rate": "(25 live, 0 plain)",
+    "--retry-threshold": "5",
+    "--secondary-threshold": "20",
+    "--timeout": "2.0",
+    "--fault": "503",
+    "--replication-lag": "(1.0)",
+    "--state": "(memory://)",
+    "--plain": "(live on a terminal, else plain)",
+    "--older-than": "300.0",
+}
+
+
+@pytest.mark.parametrize("option", ["--help", "-h"])
+def test_help_fits_a_terminal_and_tells_every_default_in_groups(run: Runner, option: str) -> None:
+    ended = run(option, COLUMNS="80").check()
     assert (ended.code, ended.err) == (0, "")
     assert max(map(len, ended.out.splitlines())) <= 80
-    blocks = [re.sub(r"\s+", " ", each) for each in re.split(r"\n  (?=--)", ended.out)[1:]]
-    told = {each.split()[0]: found[1] for each in blocks if (found := re.search(r"\[default: ([^];]*)", each))}
-    assert told == {
-        "--requests": "1000",
-        "--pause-every": "200",
-        "--rate": "(25 live, 0 plain)",
-        "--retry-threshold": "5",
-        "--secondary-threshold": "20",
-        "--timeout": "2.0",
-        "--fault": "503",
-        "--replication-lag": "(1.0)",
-        "--state": "(memory://)",
-        "--plain": "(live on a terminal, else plain)",
-        "--older-than": "300.0",
-    }
-    none = {"--cooldown", "--fail", "--proxy", "--ca-bundle", "--log", "--report", "--clean-up", "--version", "--help"}
-    assert {each.split()[0] for each in blocks} == {*told, *none}
+    panels = dict(re.findall(r"^╭─ (.+?) ─+╮\n(.*?)^╰", ended.out, re.MULTILINE | re.DOTALL))
+    found: dict[str, set[str]] = {}
+    told: dict[str, str] = {}
+    for name, panel in panels.items():
+        inner = re.sub(r"^│(.*)│$", r"\1", panel, flags=re.MULTILINE)
+        blocks = [re.sub(r"\s+", " ", each) for each in re.split(r"^ (?=--)", inner, flags=re.MULTILINE)[1:]]
+        found[name] = {each.split()[0] for each in blocks}
+        told |= {each.split()[0]: at[1] for each in blocks if (at := re.search(r"\[default: ([^];]*)", each))}
+    assert found == GROUPS
+    assert told == DEFAULTS
+
+
+def test_help_has_examples_that_are_commands_exit_codes_and_the_environment(run: Runner) -> None:
+    out = run("--help", COLUMNS="80").out
+    examples = re.findall(r"^   circuitbreaker\.py(.*)$", out, re.MULTILINE)
+    known = set().union(*GROUPS.values())
+    assert len(examples) >= 3
+    assert {word for each in examples for word in each.split() if word.startswith("--")} <= known
+    codes = {int(each) for each in re.findall(r"^   (\d+)  +\S", out, re.MULTILINE)}
+    assert codes == {each.value for each in cli.Exit}
+    for name in (*SETTINGS, REPLICA_WAIT, STATE_URL, STATE):
+        assert name in out
+
+
+@posix
+def test_a_shell_completes_options_and_faults(run: Runner, tmp_path: Path) -> None:
+    command = tmp_path / "ra-grs-failover"
+    command.write_text(f"#!{sys.executable}\nfrom failover.__main__ import main\nmain()\n")
+    command.chmod(0o755)
+    settings = {"PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": str(PROGRAM.parent)}
+    for typed, offered in (("--se", ["--secondary-threshold"]), ("--fault re", ["reset"])):
+        words = f"ra-grs-failover {typed}"
+        line = (
+            'eval "$(_RA_GRS_FAILOVER_COMPLETE=source_bash ra-grs-failover)"; '
+            f"COMP_WORDS=({words}); COMP_CWORD={len(words.split()) - 1}; "
+            "_ra_grs_failover_completion ra-grs-failover; echo ${COMPREPLY[@]}"
+        )
+        ended = run(bash=line, **settings).check()
+        assert (ended.out.split(), ended.err) == (offered, "")
 
 
 def test_version(run: Runner) -> None:
@@ -322,9 +404,7 @@ def test_settings_that_are_wrong_are_named(
 
 def test_a_setting_and_an_option_that_are_wrong(run: Runner) -> None:
     run(AZURE_STORAGE_CONNECTION_STRING=KEY).refused("malformed", "Access keys")
-    ended = run("--fail", "9:3").check()
-    assert (ended.code, ended.out) == (2, "")
-    assert ended.err.splitlines()[-1].startswith("Error: Invalid value for '--fail': '9:3': reads are counted from 1")
+    run("--fail", "9:3").refused("Invalid value for '--fail': '9:3': reads are counted from 1")
 
 
 def test_a_dotenv_that_cannot_be_read(here: Callable[..., Ended], tmp_path: Path) -> None:
@@ -745,7 +825,7 @@ def test_a_replica_that_never_comes(run: Runner) -> None:
         (name,) = containers(ended)
         assert is_gone(server, name)
     options = ["--replication-lag", "3600"]
-    run(*options, FAILOVER_REPLICA_WAIT_SECONDS="0.1").refused("did not reach the secondary within 0.1 s")
+    run(*options, FAILOVER_REPLICA_WAIT_SECONDS="0.1").refused("--replication-lag 3600", "0.1 s")
 
 
 class Told:
