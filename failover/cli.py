@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import os
 import signal
@@ -36,6 +37,7 @@ from failover.demo.settings import Store, read_settings, replica_wait, state_sto
 VERSION: Final = "0.1.0"
 LIVE_RATE: Final = 25.0  # reads per second: slow enough to see the failover
 CLEAN_UP_OPTIONS: Final = frozenset({"--clean-up", "--older-than", "--proxy", "--ca-bundle", "--timeout", "--plain"})
+OPEN_FILES: Final = 32  # a run on the stand-in account has about 16 at once, a shared state some more
 MAX_COUNT: Final = 1_000_000  # far more than a run reads, and few enough for a machine to count
 NOTHING: Final = " "  # for what follows an option that takes no value
 TIMEOUT_HELP: Final = "One attempt's connect and read time-out; an answer after half of it is used but is a failure."
@@ -229,11 +231,12 @@ def main(
     try:
         on_terminal = _is_terminal(sys.stdout) and os.environ.get("TERM") != "dumb"  # a dumb one cannot move its cursor
         live = on_terminal if plain is None else not plain
-        settings = read_settings(os.environ, Path(".env"))
+        settings = read_settings(os.environ, Path(".env"), tell=tell_stderr)
         account = find_account(settings)
         check_option_conflicts(context, cleaning_up=remove)
         _check_fit(account, Fault(fault), replication_lag, live_nowhere=live and not on_terminal)
         _check_files(log, report)
+        _check_open_files()
         wait = replica_wait(settings, REPLICA_WAIT)
         _check_reach(requests, fail or [], replication_lag, wait)
         config = RunConfig(
@@ -310,6 +313,24 @@ def _check_reach(requests: int, fail: list[str], lag: float | None, wait: float)
 def _first_and_last(pair: str) -> tuple[int, int]:
     first, _, last = pair.partition(":")
     return int(first), int(last)
+
+
+def _check_open_files() -> None:
+    """Raise `BadSettings` where a run would soon hit the limit of open files: it would fail here and there."""
+    held: list[int] = []
+    try:
+        for _ in range(OPEN_FILES):
+            held.append(os.open(os.devnull, os.O_RDONLY))  # noqa: PERF401 (those before the limit are to be closed)
+    except OSError as error:
+        if error.errno not in (errno.EMFILE, errno.ENFILE):
+            raise
+        raise BadSettings(
+            f"This process may not open enough files and sockets: a run needs {OPEN_FILES}. Raise the limit, as with "
+            "ulimit -n 256."
+        ) from None
+    finally:
+        for each in held:
+            os.close(each)
 
 
 def _check_files(log: Path | None, report: Path | None) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Mapping
+import stat
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -21,19 +22,27 @@ STATE: Final = "FAILOVER_STATE_CONNECTION_STRING"
 STATE_URL: Final = "FAILOVER_STATE_URL"
 
 
-def read_settings(environment: Mapping[str, str], file: Path) -> dict[str, str | None]:
+def read_settings(
+    environment: Mapping[str, str], file: Path, *, tell: Callable[[str], object] = lambda _: None
+) -> dict[str, str | None]:
     """Return the variables of `environment`, and those of `file` that are not among them.
 
     A variable that is empty in the environment hides that of the file.
 
     Args:
         environment: Names and values, such as `os.environ`.
-        file: A `.env` in UTF-8, with or without BOM, with any line ends. It need not exist.
+        file: A `.env` in UTF-8, with or without BOM, with any line ends. It need not exist. A pipe or a device, which
+            could be waited for without end, is ignored.
+        tell: Called with a sentence for the user where the file is ignored.
 
     Raises:
         BadSettings: The file cannot be read, or a line of it is malformed.
     """
     try:
+        mode = file.stat().st_mode
+        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+            tell(f"{file.name} is ignored: it is a pipe or a device, not a file.")
+            return dict(environment)
         text = file.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         return dict(environment)

@@ -418,6 +418,31 @@ def test_a_dotenv_that_cannot_be_read(here: Callable[..., Ended], tmp_path: Path
     here().refused(".env, line 3", "NAME=value")
 
 
+@posix
+def test_a_dotenv_that_is_a_pipe_is_ignored_with_a_word(run: Runner) -> None:
+    os.mkfifo(run.folder / ".env")
+    ended = run("--requests", "1", "--replication-lag", "0").check()
+    told = "circuitbreaker.py: .env is ignored: it is a pipe or a device, not a file.\n"
+    assert (ended.code, ended.err) == (0, told)
+    assert ended.out.startswith("started     stand-in account")
+
+
+@posix
+@pytest.mark.parametrize("limit", [9, 11, 14, 20])
+@pytest.mark.parametrize("options", [[], ["--log", "run.jsonl", "--report", "run.svg"]])
+def test_too_few_open_files_are_told_before_anything_begins(run: Runner, limit: int, options: list[str]) -> None:
+    ended = run("--requests", "3", *options, bash=f'ulimit -n {limit}; exec "$@"')
+    ended.refused("open", "ulimit -n")
+    assert ended.out == ""
+
+
+@posix
+def test_enough_open_files_are_enough(run: Runner) -> None:
+    options = ("--requests", "60", "--fail", "20:40", "--log", "run.jsonl", "--report", "run.svg")
+    ended = run(*options, bash='ulimit -n 40; exec "$@"').check()
+    assert (ended.code, ended.err) == (0, "")
+
+
 def test_a_dotenv_as_windows_writes_it(run: Runner, standin: StandIn) -> None:
     lines = [f"{name}={value}" for name, value in string(standin).items()]
     (run.folder / ".env").write_bytes(b"\xef\xbb\xbf" + "\r\n".join([*lines, ""]).encode())
