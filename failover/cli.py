@@ -18,7 +18,7 @@ from rich.console import Console
 from typer.core import TyperCommand
 
 from failover.console.keys import KeyReader, press
-from failover.console.live import LiveScreen
+from failover.console.live import LiveScreen, TrueSize, can_draw
 from failover.console.log import JsonLines
 from failover.console.options import from_zero, one_of, positive, proxy_url, ranges, svg_file, whole
 from failover.console.plain import PlainLines, write_line
@@ -229,7 +229,7 @@ def main(
     for name in ("azure", "urllib3", "dotenv"):
         logging.getLogger(name).addHandler(logging.NullHandler())
     try:
-        on_terminal = _is_terminal(sys.stdout) and os.environ.get("TERM") != "dumb"  # a dumb one cannot move its cursor
+        on_terminal = _is_terminal(sys.stdout) and can_draw(Console())
         live = on_terminal if plain is None else not plain
         settings = read_settings(os.environ, Path(".env"), tell=tell_stderr)
         account = find_account(settings)
@@ -290,7 +290,7 @@ def _is_given(context: typer.Context, name: str | None) -> bool:
 def _check_fit(account: Account | None, fault: Fault, lag: float | None, live_nowhere: bool) -> None:
     """Raise `BadSettings` where an option makes sense, but not with this account or this stdout."""
     if live_nowhere:
-        raise BadSettings("--live needs a terminal; use --plain here.")
+        raise BadSettings("--live needs a terminal that can move its cursor; use --plain here.")
     if account is not None and fault is Fault.DOWN:
         raise BadSettings(f"--fault down needs the stand-in account: the {account} stays up. Try --fault reset.")
     if account is not None and lag is not None:
@@ -391,7 +391,7 @@ def _run(
             sinks.keep("The report", stack.enter_context(_to_file("--report", report, Report)))
         if log is not None:
             sinks.keep("The log", stack.enter_context(_to_file("--log", log, JsonLines)))
-        screen = LiveScreen(Console()) if live else None
+        screen = LiveScreen(TrueSize()) if live else None
         stack.enter_context(_keys(demo, screen))  # opened before the screen and closed after it, for Ctrl-Z
         if screen is not None:
             sinks.show(stack.enter_context(screen))

@@ -197,6 +197,7 @@ class Terminal:
         assert self.settings == self.before
         assert not self.screen.alternate
         assert self.screen.cursor_shown
+        assert self.sent.rfind(b"\x1b[?2004l") >= self.sent.rfind(b"\x1b[?2004h")
         assert b"Traceback" not in self.sent
 
     def __enter__(self) -> Terminal:

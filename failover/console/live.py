@@ -12,7 +12,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import TextIO
 
-from rich.console import Console, ConsoleOptions, RenderResult
+from rich.console import Console, ConsoleDimensions, ConsoleOptions, RenderResult
 from rich.live import Live
 
 from failover.console.frame import Picture, render
@@ -21,14 +21,34 @@ from failover.console.summary import summary
 from failover.console.view import View
 from failover.demo import events as ev
 
-__all__ = ["LiveScreen", "render"]
+__all__ = ["LiveScreen", "TrueSize", "can_draw", "render"]
 
 _REFRESH = 1 / 12  # seconds between two looks for something new
 _KEPT_LINES = 50
 _PATIENCE = 0.5  # seconds that Ctrl-Z waits for a picture under way
-# The alternate screen and the cursor. Leaving it twice does no harm where the cursor's place has been marked.
-_MARK, _TAKE, _LEAVE = "\x1b7", "\x1b[?1049h\x1b[?25l", "\x1b[?25h\x1b[?1049l"
+# The alternate screen, the cursor, and that a paste is marked as one, so that no letter of it is taken for a key.
+# Leaving the screen twice does no harm where the cursor's place has been marked.
+_MARK, _TAKE, _LEAVE = "\x1b7", "\x1b[?1049h\x1b[?25l\x1b[?2004h", "\x1b[?2004l\x1b[?25h\x1b[?1049l"
+_MARK_PASTES = "\x1b[?2004h"
 _PROMPT = 2  # rows that the shell takes below the summary
+
+
+class TrueSize(Console):
+    """A console that is as large as its terminal is, whatever COLUMNS and LINES say; they say it where nobody knows."""
+
+    @property  # type: ignore[misc]  # nobody sets it
+    def size(self) -> ConsoleDimensions:
+        """Columns and rows, now."""
+        try:
+            columns, rows = os.get_terminal_size(self.file.fileno())
+        except (OSError, ValueError):  # no terminal, or it is gone
+            columns = rows = 0
+        return ConsoleDimensions(columns, rows) if columns > 0 and rows > 0 else super().size
+
+
+def can_draw(console: Console) -> bool:
+    """Whether its terminal can move its cursor, as TERM, TTY_COMPATIBLE and TTY_INTERACTIVE have it."""
+    return console.is_terminal and console.is_interactive and not console.is_dumb_terminal
 
 
 class LiveScreen:
@@ -89,6 +109,7 @@ class LiveScreen:
         self._control(_MARK)
         self._taken = True
         self._live.start()
+        self._control(_MARK_PASTES)
         self._thread.start()
         return self
 

@@ -33,10 +33,10 @@ _PARTIAL = re.compile(r"\x1b{1,2}(?:\[(?:\[|M.{0,2}|[0-?]*[ -/]*)?|O|[\]P_^X][^\
 
 
 class KeyDecoder:
-    """Bytes in, keys out: a character is a key, and so is an escape sequence (an arrow) or a whole bracketed paste.
+    """Bytes in, keys out: a character is a key, and so is an escape sequence (an arrow).
 
-    Reports of focus and mouse and replies of the terminal are no keys: clicking into another window, Fiddler's say,
-    must not resume a paused run. Pure: no terminal, no clock.
+    A bracketed paste is no key, whatever is in it. Reports of focus and mouse and replies of the terminal are none
+    either: clicking into another window, Fiddler's say, must not resume a paused run. Pure: no terminal, no clock.
     """
 
     def __init__(self) -> None:
@@ -59,8 +59,9 @@ class KeyDecoder:
 
     def flush(self) -> list[str]:
         """The keys in what is pending, now that nothing followed: a lone Esc, or a sequence cut off, is one."""
-        pending, self._text, self._pasting = self._text, "", False
-        return [pending] if pending else []
+        pending, pasting = self._text, self._pasting
+        self._text, self._pasting = "", False
+        return [pending] if pending and not pasting else []
 
     def _keys(self) -> Iterator[str]:
         while self._text:
@@ -76,7 +77,7 @@ class KeyDecoder:
             elif sequence := _SEQUENCE.match(self._text):
                 self._text = self._text[sequence.end() :]
                 self._pasting = sequence.group() == _PASTE
-                if not _NO_KEY.fullmatch(sequence.group()):
+                if not (self._pasting or _NO_KEY.fullmatch(sequence.group())):
                     yield sequence.group()
             elif len(self._text) < _LONGEST and _PARTIAL.fullmatch(self._text):
                 return

@@ -329,8 +329,18 @@ def test_no_color_means_none(tmp_path: Path) -> None:
     assert b"[ OPEN ]" in sent["1"]
 
 
-def test_a_dumb_terminal_gets_lines(tmp_path: Path) -> None:
-    with Terminal("--requests", 12, "--pause-every", 6, *NO_LAG, folder=tmp_path, env={"TERM": "dumb"}) as terminal:
+@pytest.mark.parametrize(
+    "env",
+    [
+        {"TERM": "dumb"},
+        {"TERM": "Dumb"},
+        {"TERM": "unknown"},
+        {"TTY_COMPATIBLE": "0"},
+        {"TTY_INTERACTIVE": "0"},
+    ],
+)
+def test_a_terminal_that_cannot_draw_gets_lines(tmp_path: Path, env: dict[str, str]) -> None:
+    with Terminal("--requests", 12, "--pause-every", 6, *NO_LAG, folder=tmp_path, env=env) as terminal:
         terminal.until(lambda: len(terminal.log.all("paused")) == 1)
         terminal.until(lambda: b"paused      Paused after read 6" in terminal.sent, seconds=3)
         terminal.press(" ")
@@ -338,6 +348,52 @@ def test_a_dumb_terminal_gets_lines(tmp_path: Path) -> None:
         terminal.check_given_back()
         assert terminal.log.one("finished")["reads"] == 12
         assert b"\x1b" not in terminal.sent
+
+
+def test_a_screen_that_cannot_be_drawn_is_refused(tmp_path: Path) -> None:
+    with Terminal("--live", folder=tmp_path, env={"TERM": "unknown"}) as terminal:
+        assert terminal.ended() == 2
+        assert b"--live needs a terminal that can move its cursor" in terminal.sent
+
+
+@pytest.mark.parametrize("env", [{"COLUMNS": "200", "LINES": "60"}, {"COLUMNS": "33", "LINES": "9"}, {"LINES": "200"}])
+def test_the_size_is_the_terminals_whatever_is_exported(tmp_path: Path, env: dict[str, str]) -> None:
+    options = ("--requests", 0, "--pause-every", 0, *NO_LAG)
+    with Terminal(*options, folder=tmp_path, env=env) as terminal:
+        _reads(terminal, 5)
+        _more(terminal, 5)
+        assert TITLE in terminal.screen.display[0]
+        assert terminal.screen.display[1] == "─" * 80
+        assert terminal.screen.display[-1].strip().startswith("space pause")
+        terminal.watched = False
+        terminal.resize(100, 30)
+        terminal.until(lambda: terminal.screen.display[1] == "─" * 100)
+        terminal.until(lambda: terminal.screen.display[-1].strip().startswith("space pause"))
+        terminal.press("q")
+        assert terminal.ended() == 0
+        terminal.check_given_back()
+
+
+@pytest.mark.parametrize("paused", [False, True])
+def test_a_paste_is_no_key(tmp_path: Path, paused: bool) -> None:
+    with Terminal("--requests", 0, "--pause-every", 0, *NO_LAG, folder=tmp_path) as terminal:
+        _reads(terminal, 3)
+        assert b"\x1b[?2004h" in terminal.sent, "a terminal marks a paste only when it is asked to"
+        if paused:
+            terminal.press(" ")
+            terminal.until("Paused after read")
+        before = len(terminal.log.all("paused"))
+        terminal.press("\x1b[200~sudo apt install -q ff p\n\x1b[201~")
+        terminal.press("f")  # a key that follows is one
+        terminal.until("fault 503 is ON")
+        assert [line["on"] for line in terminal.log.all("fault")] == [True]
+        assert len(terminal.log.all("paused")) == before
+        assert terminal.log.all("resumed") == []
+        if not paused:
+            _more(terminal, 5)
+        terminal.press("q")
+        assert terminal.ended() == 0
+        terminal.check_given_back()
 
 
 def test_plain_on_a_terminal_pauses_too(tmp_path: Path) -> None:

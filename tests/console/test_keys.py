@@ -89,7 +89,7 @@ def test_the_footer_explains_each_key_of_the_table() -> None:
         (b"\x1b[[A\x1b[15~", ["\x1b[[A", "\x1b[15~"]),
         (b"\x1bq", ["\x1bq"]),
         (b"\x1b\x1b[A", ["\x1b\x1b[A"]),
-        (b"\x1b[200~q f\x1b[A rm -rf\n\x1b[201~f", ["\x1b[200~", "f"]),
+        (b"\x1b[200~q f\x1b[A rm -rf\n\x1b[201~f", ["f"]),  # a paste is no key, whatever is in it
         (b"\x1b[I\x1b[O", []),  # the focus came and went: nobody pressed anything
         (b"\x1b[Mq f\x1b[<0;12;7M\x1b[<0;12;7m", []),  # the mouse
         (b"\x1b[?62;22c\x1b]11;rgb:00/00/00\x1b\\\x1b]0;q\x07\x1bP1$r q\x1b\\", []),  # replies of the terminal
@@ -110,8 +110,8 @@ def test_what_stays_incomplete_is_one_key_after_a_moment() -> None:
         assert decoder.patience is not None
         assert len(decoder.flush()) == 1
         assert decoder.patience is None
-    assert decoder.feed(b"\x1b[200~never ended") == ["\x1b[200~"]
-    assert decoder.flush() in ([], ["ended"], ["ended"[-5:]])
+    assert decoder.feed(b"\x1b[200~never ended") == []
+    assert decoder.flush() == []
     assert decoder.feed(b"f") == ["f"]
 
 
