@@ -367,6 +367,8 @@ def _run(
 ) -> Exit:
     """Make one run. Whatever it opens, from the first socket to the screen, is closed here."""
     with contextlib.ExitStack() as stack:
+        sinks = Sinks()
+        stack.enter_context(_files_named_at_the_end(sinks, live=live))
         verify = stack.enter_context(trusting(ca_bundle))
         lose: Callable[[], None] | None = None
         restore: Callable[[], None] | None = None
@@ -384,13 +386,12 @@ def _run(
             restore=restore,
         )
         stack.enter_context(faults)
-        sinks = Sinks()
         demo = Demo(config, account, faults, sinks, attended=_is_terminal(sys.stdin), store=store)
         sinks.nobody_left = demo.quit
         if report is not None:
-            sinks.keep("The report", stack.enter_context(_to_file("--report", report, Report)))
+            sinks.keep("report", report, stack.enter_context(_to_file("--report", report, Report)))
         if log is not None:
-            sinks.keep("The log", stack.enter_context(_to_file("--log", log, JsonLines)))
+            sinks.keep("log", log, stack.enter_context(_to_file("--log", log, JsonLines)))
         screen = LiveScreen(TrueSize()) if live else None
         stack.enter_context(_keys(demo, screen))  # opened before the screen and closed after it, for Ctrl-Z
         if screen is not None:
@@ -404,6 +405,29 @@ def _run(
             # The rest is quick, and an exception in the middle of it would print a traceback from inside urllib3.
             _on_signals(signal.SIG_IGN)
     return Exit.ANSWERED if answered else Exit.UNANSWERED
+
+
+@contextlib.contextmanager
+def _files_named_at_the_end(sinks: Sinks, *, live: bool) -> Iterator[None]:
+    """Say which files the run has left, in the last line of its output; of one that was refused an error says all."""
+    refused = False
+    try:
+        yield
+    except Exception:
+        refused = True
+        raise
+    finally:
+        files = [clean(f"{name} {_short(file)}", 2000) for name, file in sinks.kept()]
+        if files and sys.stdout is not None and sinks.shown and not refused:
+            with contextlib.suppress(OSError, ValueError):
+                write_line(f"{'Written:' if live else 'written    '} {', '.join(files)}", sys.stdout)
+
+
+def _short(file: Path) -> Path:
+    """The file from here, where it is below here."""
+    with contextlib.suppress(ValueError, OSError):
+        return file.absolute().relative_to(Path.cwd())
+    return file
 
 
 @contextlib.contextmanager

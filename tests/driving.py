@@ -222,6 +222,7 @@ def run(folder: Path, *options: object, account: Account | None = None, env: Map
 def check_plain(text: str, log: Log) -> None:
     """Each line of the plain output against the same event's line in the log."""
     lines = text.splitlines()
+    assert lines.pop().startswith("written     ")
     assert len(lines) == len(log.lines)
     for line, event in zip(lines, log.lines, strict=True):
         if event["event"] != "read":

@@ -14,6 +14,7 @@ class JsonLines:
     """A sink that writes each event to `file`, which is begun anew. Raises `OSError` where it cannot be written."""
 
     def __init__(self, file: Path) -> None:
+        self.written = True  # as far as it goes
         self._stream = file.open("w", encoding="utf-8", newline="\n")
 
     def __call__(self, event: Event) -> None:

@@ -31,6 +31,7 @@ class Report:
     def __init__(self, file: Path, *, time_of_day: Callable[[], float] = time.time) -> None:
         """Write to `file`. `time_of_day` in seconds since the epoch."""
         self.record = Record()
+        self.written = False
         self._file = file
         self._time_of_day = time_of_day
         self._replaced = _is_replaceable(file)
@@ -55,6 +56,7 @@ class Report:
             return
         try:
             self._write(picture(self.record).encode())
+            self.written = True
         except OSError as problem:
             why = problem.strerror or type(problem).__name__
             tell_stderr(f"--report {clean(str(self._file))} could not be written: {why}.")

@@ -7,11 +7,23 @@ import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from typing import TextIO
+from pathlib import Path
+from typing import Protocol, TextIO
 
 from failover.demo.events import CleanedUp, Event, Noted
 
 Sink = Callable[[Event], None]
+
+
+class Keeper(Protocol):
+    """A sink that writes a file, and can say whether that is there."""
+
+    @property
+    def written(self) -> bool:
+        """Whether the file holds what it should."""
+
+    def __call__(self, event: Event) -> None:
+        """Take in an event."""
 
 
 class Sinks:
@@ -22,13 +34,22 @@ class Sinks:
 
     def __init__(self) -> None:
         self.nobody_left: Callable[[], None] = lambda: None
-        self._keepers: dict[str, Sink] = {}
+        self._keepers: dict[str, tuple[Path, Keeper]] = {}
         self._shower: Sink | None = None
         self._lock = threading.RLock()
 
-    def keep(self, name: str, sink: Sink) -> None:
-        """Add one without which the run goes on; `name` says what ended when it breaks."""
-        self._keepers[name] = sink
+    @property
+    def shown(self) -> bool:
+        """Whether what shows the run is there still."""
+        return self._shower is not None
+
+    def keep(self, name: str, file: Path, sink: Keeper) -> None:
+        """Add one that writes `file` and without which the run goes on; `name` says what ended when it breaks."""
+        self._keepers[name] = file, sink
+
+    def kept(self) -> list[tuple[str, Path]]:
+        """The names and files of those that did not break."""
+        return [(name, file) for name, (file, sink) in self._keepers.items() if sink.written]
 
     def show(self, sink: Sink) -> None:
         """Set the one that shows the run."""
@@ -37,12 +58,12 @@ class Sinks:
     def __call__(self, event: Event) -> None:
         with self._lock:
             self._show(event)
-            for name, sink in list(self._keepers.items()):
+            for name, (_, sink) in list(self._keepers.items()):
                 try:
                     sink(event)
                 except OSError as error:
                     del self._keepers[name]
-                    self(Noted(t=event.t, text=f"{name} ends here: {error.strerror or type(error).__name__}."))
+                    self(Noted(t=event.t, text=f"The {name} ends here: {error.strerror or type(error).__name__}."))
 
     def _show(self, event: Event) -> None:
         if self._shower is not None:

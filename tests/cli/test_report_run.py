@@ -61,6 +61,7 @@ def test_a_run_in_a_pipe_leaves_its_picture_without_a_secret(standin: StandIn, t
     assert f"account {standin.account_name} at 127.0.0.1" in head
     assert standin.account_key[:12] not in file.read_text(encoding="utf-8")
     assert sorted(each.name for each in tmp_path.iterdir()) == ["run.jsonl", "run.svg"]
+    assert ran.out.splitlines()[-1] == "written     report run.svg, log run.jsonl"
 
 
 def test_a_path_that_cannot_be_written_ends_the_run_before_it_sends_anything(standin: StandIn, tmp_path: Path) -> None:
@@ -96,6 +97,7 @@ def test_a_run_that_is_refused_leaves_the_old_picture(standin: StandIn, tmp_path
 def test_a_disk_that_is_full_at_the_end_changes_nothing_else(standin: StandIn, tmp_path: Path) -> None:
     ran = run(tmp_path, "--requests", 3, "--report", "/dev/full", account=standin)
     assert ran.code == 0
+    assert ran.out.splitlines()[-1] == "written     log run.jsonl"
     assert ran.err == "circuitbreaker.py: --report /dev/full could not be written: No space left on device.\n"
     assert is_gone(standin, ran.log.one("uploaded")["container"])
     assert not Path("/dev/full").is_file()
@@ -139,6 +141,7 @@ def test_the_summary_that_stays_on_the_terminal_is_that_of_the_picture(tmp_path:
         assert "circuit ─ closed ─" in shown
         assert "█ OPEN █" in shown
         assert f"Container {container} is deleted." in shown
+        assert terminal.screen.text.rstrip().endswith("\nWritten: report run.svg, log run.jsonl")
     else:
         assert container in shown.replace(" ", "")
     for line in terminal.screen.text.split("\n"):
@@ -156,5 +159,6 @@ def test_ctrl_c_on_a_terminal_leaves_summary_and_picture(tmp_path: Path) -> None
         assert terminal.ended() == 130
         terminal.check_given_back()
         assert " of 1,000 reads, all answered" in terminal.screen.text
+        assert terminal.screen.text.rstrip().endswith("\nWritten: report run.svg, log run.jsonl")
         assert not re.search(rb"\x1b\[[\d;]*?3[0-8][\d;]*m", terminal.sent.rpartition(b"1049l")[2])
         _interrupted(file, terminal.log)

@@ -412,5 +412,6 @@ def test_plain_on_a_terminal_pauses_too(tmp_path: Path) -> None:
         lines = terminal.sent.decode().replace("\r\n", "\n").splitlines()
     log.check()
     assert log.one("finished")["reads"] == 40
-    assert len(lines) == len(log.lines)
-    assert CONTAINER.search(lines[-1])
+    assert len(lines) == len(log.lines) + 1
+    assert CONTAINER.search(lines[-2])
+    assert lines[-1] == "written     log run.jsonl"
