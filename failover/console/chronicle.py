@@ -71,6 +71,11 @@ class Chronicle:
             return
         if isinstance(event, ev.Retried) or (isinstance(event, ev.Read) and event.ok):
             entry.topic = "attempts"
+        if isinstance(event, ev.FaultSwitched):
+            entry.topic = f"fault before read {n}"
+            if self._entries and self._entries[-1].topic == entry.topic:
+                self._entries.pop()  # on and off again, or off and on, with no read between them
+                return
         self._take(entry)
 
     def chosen(self, most: int) -> tuple[list[Entry], int, list[Entry]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -10,6 +11,7 @@ from failover.console.record import Group
 
 _NICE = (1.0, 2.0, 5.0)
 _TEN = 10
+_TICKS, _GAP = 6, 2  # numbers below an axis at most, and blanks between two of them at least
 
 
 def row_width(cells: int, every: int, most: int) -> int:
@@ -61,10 +63,30 @@ def _nice(least: float, most: float) -> list[float]:
     return [round(digit * 10.0**power, 6) for power in range(first, last + 1) for digit in _NICE]
 
 
-def read_ticks(reads: int, most: int = 6) -> list[int]:
-    """The numbers of reads below the axis: the first, round ones, and the last."""
-    if reads <= 1:
-        return [1]
-    step = next(int(digit * 10**power) for power in range(20) for digit in _NICE if reads / (digit * 10**power) <= most)
-    inner = [n for n in range(step, reads, step) if n > max(1.0, 0.06 * reads) and reads - n > 0.06 * reads]
-    return [1, *inner, reads]
+def read_ticks(reads: int, room: int) -> list[tuple[int, int]]:
+    """What stands below an axis `room` characters wide: numbers of reads, and in which column each begins.
+
+    The first read, round ones, and the last, each below its read and with blanks before the next one. Where there is
+    room for one only, it is the last.
+    """
+    first, last = _placed(1, reads, room), _placed(reads, reads, room)
+    if reads <= 1 or not _apart(first, last):
+        return [last]
+    for step in (int(digit * 10**power) for power in itertools.count() for digit in _NICE):
+        if step >= reads:
+            break
+        if reads / step <= _TICKS:
+            inner = [_placed(n, reads, room) for n in range(step, reads, step)]
+            inner = [each for each in inner if _apart(first, each) and _apart(each, last)]
+            if all(_apart(one, following) for one, following in itertools.pairwise(inner)):
+                return [first, *inner, last]
+    return [first, last]
+
+
+def _placed(n: int, reads: int, room: int) -> tuple[int, int]:
+    wide = len(f"{n:,}")
+    return n, max(0, min(room - wide, round((n - 0.5) / max(reads, 1) * room - wide / 2)))
+
+
+def _apart(one: tuple[int, int], following: tuple[int, int]) -> bool:
+    return one[1] + len(f"{one[0]:,}") + _GAP <= following[1]

@@ -103,9 +103,14 @@ def _timeline(record: Record, width: int, rows: int, glyphs: Glyphs) -> list[Tex
     scale = Scale([each.ms for each in groups])
     values = [(scale(each.ms), CELL_STYLES[each.cell].removeprefix("bold ")) for each in groups]
     for row, chart in enumerate(columns(values, 1.0, rows, glyphs)):
-        head = f"{scale.high:,g} ms" if row == 0 else f"{scale.low:,g} ms" if row == rows - 1 else ""
+        head = _ms(scale.high) if row == 0 else _ms(scale.low) if row == rows - 1 else ""
         lines.append(Text.assemble((f"{head:>{_LABEL - 2}}  ", "dim"), chart))
     return [*lines, _axis(record.reads, room)]
+
+
+def _ms(value: float) -> str:
+    """So many milliseconds, in the room before a lane."""
+    return f"{value:g} ms" if value < 1000 else f"{value / 1000:g} s"
 
 
 def _stretched(groups: list[Group], room: int) -> list[Group]:
@@ -132,9 +137,8 @@ def _lane(name: str, spans: list[tuple[str, int, str, str]]) -> Text:
 
 def _axis(reads: int, room: int) -> Text:
     line = [" "] * room
-    for n in read_ticks(reads):
+    for n, at in read_ticks(reads, room):
         told = f"{n:,}"
-        at = min(room - len(told), max(0, (n - 1) * room // reads))
         line[at : at + len(told)] = told
     return Text(f"{'read':>{_LABEL - 2}}  {''.join(line)}", "dim")
 

@@ -87,7 +87,7 @@ def _chart(groups: list[Group], reads: int, step: float, y: float) -> list[str]:
             drawn = "".join(f"M{svg.number(min(px, RIGHT - 1))} {svg.number(py)}h.01" for px, py in spots)
             wide = min(5.0, max(2.2, 0.35 * step))
             parts.append(svg.path([drawn], MARKS[cell], stroke_width=wide, stroke_linecap="round"))
-    for n in read_ticks(reads):
+    for n, _ in read_ticks(reads, svg.columns(RIGHT - LEFT, SMALL)):
         at = LEFT + (n - 0.5) / reads * (RIGHT - LEFT)
         parts.append(svg.text(at, bottom + 18, f"{n:,}", "d" if n == 1 else "d c" if n < reads else "d r"))
     return parts

@@ -216,9 +216,45 @@ def test_a_scale_holds_all_values_between_round_numbers(values: list[float]) -> 
     assert all(0.0 <= scale(each) <= 1.0 for each in (*values, *ticks))
 
 
-@pytest.mark.parametrize("reads", [1, 2, 3, 12, 401, 1000, 20_000, 123_456_789])
-def test_the_axis_names_the_first_read_and_the_last(reads: int) -> None:
-    ticks = read_ticks(reads)
-    assert (ticks[0], ticks[-1]) == (1, reads)
-    assert ticks == sorted(set(ticks))
-    assert len(ticks) <= 8
+@pytest.mark.parametrize("room", [8, 12, 28, 37, 68, 69, 108, 110, 288])
+def test_the_numbers_below_an_axis_never_collide(room: int) -> None:
+    for reads in (*range(1, 1300), 4_999, 9_999, 10_436, 20_000, 999_999, 123_456_789 if room > 12 else 1):
+        ticks = read_ticks(reads, room)
+        assert ticks[-1][0] == reads
+        assert ticks == sorted(set(ticks))
+        assert len(ticks) <= 8
+        line = " " * room
+        for n, at in ticks:
+            told = f"{n:,}"
+            assert 0 <= at <= room - len(told), (reads, ticks)
+            line = f"{line[:at]}{told}{line[at + len(told) :]}"
+        assert line.replace("  ", "\n").split() == [f"{n:,}" for n, _ in ticks], (reads, line)
+        if room >= 28:
+            assert reads <= 1 or ticks[0][0] == 1
+
+
+def test_a_fault_that_no_read_met_is_not_told_of() -> None:
+    """f on and off within a pause, and on again much later."""
+    record = recorded(started())
+    for n in range(1, 41):
+        record.apply(read(n))
+    record.apply(ev.Paused(t=3.0, n=40))
+    for on in (True, False):
+        record.apply(ev.FaultSwitched(t=3.1, kind="503", on=on))
+    record.apply(ev.Resumed(t=3.2, n=40))
+    for n in range(41, 101):
+        record.apply(read(n))
+    record.apply(ev.FaultSwitched(t=9.0, kind="503", on=True))
+    record.apply(read(101, endpoint="secondary", attempts=6))
+    record.apply(ev.FaultSwitched(t=9.5, kind="503", on=False))
+    record.apply(read(102))
+    faults = [(which, text) for which, text in told(record) if text.startswith("Fault")]
+    assert faults == [("101", "Fault 503 is ON: the primary answers reads with 503."), ("102", "Fault 503 is off.")]
+
+
+def test_of_three_switches_between_two_reads_one_is_told() -> None:
+    record = recorded(started(), read(1))
+    for on in (True, False, True):
+        record.apply(ev.FaultSwitched(t=3.1, kind="503", on=on))
+    faults = [(which, text) for which, text in told(record) if text.startswith("Fault")]
+    assert faults == [("2", "Fault 503 is ON: the primary answers reads with 503.")]

@@ -166,6 +166,20 @@ def test_all_of_it_is_inside() -> None:
             assert 0 < float(y) < height
 
 
+@pytest.mark.parametrize("reads", [1, 2, 7, 103, 401, 436, 998, 1_021, 2_600])
+def test_the_numbers_below_the_axis_never_collide(reads: int) -> None:
+    record = recorded(started(requests=0, pause_every=0), *(read(n) for n in range(1, reads + 1)))
+    rows: dict[str, list[tuple[float, float]]] = {}
+    for each in part(drawn(record), "timeline").iter(f"{SVG}text"):
+        told, style, x = "".join(each.itertext()), each.get("class", "").split(), float(each.get("x", ""))
+        long = len(told) * 12.0 * 0.605
+        left = x - (long if "r" in style else long / 2 if "c" in style else 0.0)
+        rows.setdefault(each.get("y", ""), []).append((left, left + long))
+    for spans in rows.values():
+        ordered = sorted(spans)
+        assert all(one[1] < following[0] for one, following in itertools.pairwise(ordered)), ordered
+
+
 def test_the_file_is_whole_or_as_it_was(tmp_path: Path) -> None:
     file = tmp_path / "run.svg"
     file.write_text("the last one")

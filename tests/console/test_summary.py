@@ -89,3 +89,18 @@ def test_a_container_that_is_left_behind_is_named_whole_on_the_lowest_terminal()
 def test_a_run_that_ended_before_its_first_read_says_so() -> None:
     plain = _plain(recorded(started()))
     assert plain.split("\n")[1].strip() == "Ended before the first read"
+
+
+@pytest.mark.parametrize("reads", [9, 103, 401, 436, 998, 1_021])
+def test_labels_of_the_axes_never_collide(reads: int) -> None:
+    record = recorded(started(requests=0, pause_every=0))
+    for n in range(1, reads + 1):
+        record.apply(read(n, ms=12_000.0 if n == 3 else 2.1))
+    for width in range(40, 200, 3):
+        plain = _plain(record, width, 38)
+        (axis,) = re.findall(r"^ +read  (.*)$", plain, re.MULTILINE)
+        numbers = [int(each.replace(",", "")) for each in axis.split()]
+        assert numbers == sorted(set(numbers))
+        assert (numbers[0], numbers[-1]) == (1, reads)
+        assert re.search(r"^    20 s  ", plain, re.MULTILINE)  # and the chart begins where the lanes do
+        assert re.search(r"^    2 ms  ", plain, re.MULTILINE)
