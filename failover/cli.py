@@ -223,7 +223,7 @@ def main(
 
     Without an Azure account in the environment or in .env it starts a stand-in account on this machine.
 
-    Keys: space or p pauses, any key resumes, f switches the fault, q or Ctrl-C quits.
+    Keys: space or p pauses, any key resumes, f breaks or repairs the primary, q or Ctrl-C quits.
     """
     # The SDK logs warnings of what the screen shows in better words.
     for name in ("azure", "urllib3", "dotenv"):

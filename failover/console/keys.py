@@ -47,7 +47,7 @@ class Key:
 
 KEYS = (
     Key((" ", "p"), "space", "pause", lambda controls: controls.pause(), resumes=True),
-    Key(("f",), "f", "fault", lambda controls: controls.toggle_fault()),
+    Key(("f",), "f", "break", lambda controls: controls.toggle_fault()),
     Key(("q",), "q", "quit", lambda controls: controls.quit()),
 )
 
@@ -67,8 +67,8 @@ def footer(*, paused: bool, fault: str, fault_on: bool) -> list[tuple[str, str]]
     for key in KEYS:
         if key.resumes and paused:
             shown.append(("any key", "resume"))
-        elif key.label == "fault":
-            shown.append((key.name, f"fault {fault} {'off' if fault_on else 'on'}"))
+        elif key.label == "break":
+            shown.append((key.name, "repair the primary" if fault_on else f"break the primary ({fault})"))
         else:
             shown.append((key.name, key.label))
     return shown

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TextIO
 
-from failover.console.words import KEYS_WHILE_PAUSED, Narrator, advice, clean, seconds
+from failover.console.words import KEYS_WHILE_PAUSED, WHY_TWO, Narrator, advice, clean, seconds
 from failover.demo import events as ev
 
 
@@ -32,6 +32,7 @@ class PlainLines:
         self._fault_on = False
         self._opened_by_fault = False
         self._state = ev.CLOSED
+        self._pauses = 0
 
     def __call__(self, event: ev.Event) -> None:
         """Write the line of this event."""
@@ -53,6 +54,7 @@ class PlainLines:
                     self._opened_by_fault = self._fault_on
                 text = f"{event.circuit} {event.old} -> {event.new}: {text}"
             case ev.Paused():
+                self._pauses += 1
                 text = f"{text} {self._what_now(event)}"
             case ev.SecondarySeen():
                 text = _secondary(event)
@@ -64,10 +66,11 @@ class PlainLines:
         told = advice(
             fault=self._settings.fault,
             fault_on=self._fault_on,
-            opened_by_fault=self._opened_by_fault,
+            opened_by_fault=self._opened_by_fault and not self._narrator.outside,
             state=self._state,
             proxy=self._settings.proxy is not None,
         )
+        told = (WHY_TWO, *told) if self._pauses == 1 else told
         return " ".join(each if each.endswith((".", ",")) else f"{each}." for each in (*told, KEYS_WHILE_PAUSED))
 
 

@@ -117,21 +117,26 @@ def latency(scene: Scene, rows: int) -> list[Text]:
 
 
 def counts(scene: Scene, _rows: int) -> list[Text]:
-    """How many reads each endpoint answered, and whether a fault is on."""
+    """How many reads each endpoint answered, and who fails the primary: our own fault, or somebody else."""
     view = scene.view
     kind = words.clean(view.fault, 20)
     told = {"primary": view.primary, "secondary": view.secondary, "retries": view.retries, "failed": view.failed}
-    fault = Text(f" fault {kind} is ON ", ALARM) if view.fault_on else Text(f" fault {kind} is off ", "dim")
+    own = Text(f" own fault {kind} is ON ", ALARM) if view.fault_on else Text(f" own fault {kind} is off ", "dim")
+    outside = Text(" failed from outside ", ALARM)
+    badges = [Text.assemble(own, " ", outside), outside] if view.outside else [own]
     few = [name for name in told if name != "retries"]
     for gap, names in ((4, list(told)), (2, list(told)), (1, list(told)), (1, few)):
         line = Text(scene.margin)
         for name in names:
             style = "bold red" if name == "failed" and told[name] else "bold"
             line.append(f"{name} ").append(f"{told[name]:,}", style).append(" " * gap)
-        if line.cell_len + fault.cell_len + 1 <= scene.width:
-            line.pad_right(scene.width - line.cell_len - fault.cell_len - 1)
-            return [line.append_text(fault)]
-    line = Text.assemble(scene.margin, (f"{kind} ON" if view.fault_on else "", ALARM), " " if view.fault_on else "")
+        line.rstrip()
+        for badge in badges:
+            if line.cell_len + badge.cell_len + 2 <= scene.width:
+                line.pad_right(scene.width - line.cell_len - badge.cell_len - 1)
+                return [line.append_text(badge)]
+    alarm = "outside" if view.outside else f"{kind} ON" if view.fault_on else ""
+    line = Text.assemble(scene.margin, (alarm, ALARM), " " if alarm else "")
     return [line.append(" ".join(f"{name[0]}{count}" for name, count in told.items()))]
 
 

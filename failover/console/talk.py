@@ -13,7 +13,8 @@ _TOLD = 3  # lines of advice at most: the box keeps its height when f changes wh
 _DATED = 60  # columns from which there is room for the time of day
 
 
-def _advice(scene: Scene) -> list[str]:
+def _advice(scene: Scene, *, roomy: bool) -> list[str]:
+    """What can be done now; where there is room, the first time also why there are two endpoints."""
     view = scene.view
     if view.paused is None:
         return []
@@ -24,20 +25,23 @@ def _advice(scene: Scene) -> list[str]:
         told = words.advice(
             fault=fault,
             fault_on=view.fault_on,
-            opened_by_fault=view.opened_by_fault,
+            opened_by_fault=view.opened_by_fault and not view.outside,
             state=view.state,
             proxy=proxy,
         )
+    first = roomy and view.pauses == 1 and bool(told)
     if scene.width < NARROW:
         return [line for each in (*told, words.KEYS_WHILE_PAUSED) for line in fold(each, scene.width - 1)]
     width = min(scene.width, WIDE) - 2 * MARGIN - 4
     lines = [line for each in told for line in fold(each, width)]
-    return [*lines, *[""] * (_TOLD - len(lines) if told else 0), *fold(words.KEYS_WHILE_PAUSED, width)]
+    lines += [""] * (_TOLD - len(lines) if told else 0)
+    why = fold(words.WHY_TWO, width) if first else []
+    return [*why, *lines, *fold(words.KEYS_WHILE_PAUSED, width)]
 
 
 def box_rows(scene: Scene) -> int:
     """How many rows the box of a pause takes; 0 while the run is not paused."""
-    return len(_advice(scene)) + 2 if scene.view.paused else 0
+    return len(_advice(scene, roomy=True)) + 2 if scene.view.paused else 0
 
 
 def box(scene: Scene, rows: int) -> list[Text]:
@@ -45,7 +49,9 @@ def box(scene: Scene, rows: int) -> list[Text]:
     paused, glyphs = scene.view.paused, scene.glyphs
     if paused is None:
         return []
-    advice = _advice(scene)
+    advice = _advice(scene, roomy=scene.width >= NARROW)
+    if rows < len(advice) + 2:
+        advice = _advice(scene, roomy=False)
     title = f" Paused after read {paused.n:,} "
     if scene.width < NARROW:
         return [Text(" PAUSED: any key ", "bold reverse"), *(Text(line) for line in advice)]

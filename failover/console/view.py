@@ -76,6 +76,7 @@ class View:
     fault_on: bool = False
     opened_by_fault: bool = False
     paused: ev.Paused | None = None
+    pauses: int = 0
     finished: ev.Finished | None = None
     cleaned_up: ev.CleanedUp | None = None
 
@@ -102,6 +103,11 @@ class View:
     def net(self) -> bool:
         """Whether the secondary would answer, as far as anybody knows."""
         return self.secondary_state != ev.OPEN and (self.secondary_seen is None or self.secondary_seen.reachable)
+
+    @property
+    def outside(self) -> bool:
+        """Whether somebody else fails the primary: it fails while this program's own fault is off."""
+        return self._narrator.outside
 
     @property
     def staleness(self) -> float | None:
@@ -173,6 +179,7 @@ class View:
                 self.fault, self.fault_on = event.kind, event.on
             case ev.Paused():
                 self.paused = event
+                self.pauses += 1
             case ev.Resumed():
                 self.paused = None
                 self._idle_until = event.t

@@ -37,7 +37,8 @@ _EFFECTS = {
 }
 
 FIDDLER_RULE = "RA-GRS: fail primary reads with 503"
-KEYS_WHILE_PAUSED = "Any key resumes; f switches the fault and stays here; q quits."
+WHY_TWO = "RA-GRS: the secondary is a copy in another region that may be read."
+KEYS_WHILE_PAUSED = "Any key resumes; f breaks or repairs, and stays here; q quits."
 
 
 def clean(text: str, longest: int = _LONGEST) -> str:
@@ -108,7 +109,7 @@ def advice(*, fault: str, fault_on: bool, opened_by_fault: bool, state: str, pro
         )
     then = "The next probe that the primary answers closes the circuit."
     if proxy:
-        return (f"In Fiddler untick {rule}", then)
+        return (f"In Fiddler untick {rule}", "(it is not our own fault that fails the primary: that is off).", then)
     return ("The primary fails, and not by our fault: that is off.", f"Is it Fiddler? Then untick {rule}", then)
 
 
@@ -122,10 +123,16 @@ class Said:
 
 
 class Narrator:
-    """Turns the events of one run into sentences, in order. Holds what the next sentences need, and no history."""
+    """Turns the events of one run into sentences, in order. Holds what the next sentences need, and no history.
+
+    Attributes:
+        outside: Whether the primary fails though this program's own fault is off: somebody else fails it.
+    """
 
     def __init__(self) -> None:
         """Start with no event heard."""
+        self.outside = False
+        self._fault_on = self._own = False  # the fault is on; it was, at some time during the read that is under way
         self._threshold = 0
         self._secondary_threshold: int | None = None
         self._cooldown: float | None = None
@@ -137,6 +144,7 @@ class Narrator:
 
     def tell(self, event: ev.Event) -> Said | None:
         """The sentence for this event; None when there is nothing to say (a read that was answered)."""
+        self._blame(event)
         match event:
             case ev.Started():
                 self._threshold = event.retry_threshold
@@ -184,6 +192,21 @@ class Narrator:
                     bad=True,
                 )
         return None
+
+    def _blame(self, event: ev.Event) -> None:
+        match event:
+            case ev.FaultSwitched():
+                self._fault_on = event.on
+                self._own = self._own or event.on
+            case ev.Retried() | ev.Transitioned(circuit=ev.PRIMARY, new=ev.OPEN):
+                self.outside = not self._own
+            case ev.Transitioned(circuit=ev.PRIMARY, new=ev.CLOSED):
+                self.outside = False
+            case ev.Resumed():
+                self._own = self._fault_on
+            case ev.Read():
+                self.outside = self.outside and not (event.endpoint == ev.PRIMARY and not event.failures)
+                self._own = self._fault_on
 
     def _read(self, event: ev.Read) -> Said | None:
         if event.ok:
@@ -233,6 +256,7 @@ class Narrator:
             why = f"primary {why}" if why else reason
             return Said(f"The probe failed ({why}). The circuit is open again: {self._until_probe()}.", topic)
         why = f"Primary {why} {times(many)} in a row" if why else reason[:1].upper() + reason[1:]
+        why += " (not by our fault: that is off)" if self.outside else ""
         return Said(f"{why}. The circuit is open: {self._until_probe()}.", topic)
 
     def _secondary_transition(self, event: ev.Transitioned, reason: str) -> Said:

@@ -47,7 +47,7 @@ def _play(terminal: Terminal, proxy: Proxy, rounds: int) -> str:
     if terminal.screen.alternate:
         assert "[ OPEN ]" in terminal.screen.text
         assert f"primary {rounds}    secondary {rounds}  " in terminal.screen.text
-        assert "fault 503 is off" in terminal.screen.text
+        assert "failed from outside" in terminal.screen.text
     proxy.check(False)
     terminal.press(" ")
     assert terminal.ended() == 0

@@ -64,7 +64,7 @@ def test_a_run_by_hand(request: pytest.FixtureRequest, tmp_path: Path, server: s
         assert "read 40 of 160" in screen
         assert "Press f: it fails the primary's reads (503)." in screen
         assert "Rules > RA-GRS: fail primary reads with 503" in screen
-        assert "any key resume   f fault 503 on   q quit" in screen
+        assert "any key resume   f break the primary (503)   q quit" in screen
 
         terminal.press("f")
         screen = terminal.until("fault 503 is ON")

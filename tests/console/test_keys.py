@@ -68,12 +68,12 @@ def test_what_a_key_does(key: str, running: list[str], paused: list[str]) -> Non
 def test_the_footer_explains_each_key_of_the_table() -> None:
     assert footer(paused=False, fault="503", fault_on=False) == [
         ("space", "pause"),
-        ("f", "fault 503 on"),
+        ("f", "break the primary (503)"),
         ("q", "quit"),
     ]
     assert footer(paused=True, fault="slow", fault_on=True) == [
         ("any key", "resume"),
-        ("f", "fault slow off"),
+        ("f", "repair the primary"),
         ("q", "quit"),
     ]
     assert len(footer(paused=False, fault="503", fault_on=False)) == len(KEYS)

@@ -85,7 +85,7 @@ def test_the_80x24_screen_says_what_the_issue_asks_for() -> None:
     assert "fault 503 is ON" in screen
     assert "p50 2.1  p99 2.1" in screen
     assert "Primary answered 503 five times in a row." in screen
-    assert "space pause   f fault 503 off   q quit" in screen
+    assert "space pause   f repair the primary   q quit" in screen
     assert "◍" + "○" * 20 in screen
     assert "■" * 70 in screen
 
@@ -142,7 +142,7 @@ def test_paused_at_the_end_of_a_round_it_says_what_to_do() -> None:
     assert "Press f: it fails the primary's reads (503)." in screen
     assert "Or in Fiddler tick Rules > RA-GRS: fail primary reads with 503" in screen
     assert "Any key resumes" in screen
-    assert "any key resume   f fault 503 on   q quit" in screen
+    assert "any key resume   f break the primary (503)   q quit" in screen
     assert "about to fail" in _plain("paused, fault on")
     asked = _plain("paused, asked")
     assert "Any key resumes" in asked

@@ -45,7 +45,8 @@ def test_each_event_is_one_line_and_only_reads_look_like_reads() -> None:
 
 
 def test_events_read_as_sentences() -> None:
-    lines = _lines(started(), *trip(201))
+    first, _, *others = _lines(started(), ev.FaultSwitched(t=0.5, kind="503", on=True), *trip(201))
+    lines = [first, *others]
     assert lines[0] == "started     stand-in account on 127.0.0.1 (no Azure account is set)"
     assert lines[1] == "retry       Read 201: the primary answered 503 (failure 1 of 5)"
     assert lines[6] == (
@@ -60,6 +61,9 @@ def test_a_pause_says_what_to_do() -> None:
     assert line.startswith("paused      Paused after read 200.")
     assert "RA-GRS: fail primary reads with 503" in line
     assert "Any key resumes" in line
+    assert "RA-GRS: the secondary is a copy in another region that may be read." in line
+    (*_, line) = _lines(started(), *(ev.Paused(t=n / 100, n=n) for n in (200, 400)))
+    assert "another region" not in line
 
 
 @pytest.mark.parametrize("proxy", [None, "http://127.0.0.1:8888"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from failover.console.frame import render
 from failover.console.view import Cell, Stage, View
 from failover.console.words import FIDDLER_RULE, Narrator, advice, cause, clean, seconds
 from failover.demo import events as ev
@@ -101,9 +102,10 @@ def test_quantiles_are_of_the_last_thousand_reads() -> None:
 def test_the_opening_is_told_in_the_words_of_the_issue_and_stands_for_the_retries_before_it() -> None:
     view = View()
     view.apply(started())
+    view.apply(ev.FaultSwitched(t=9.9, kind="503", on=True))
     for event in trip(201):
         view.apply(event)
-    assert [each.text for each in view.news] == [
+    assert [each.text for each in view.news][1:] == [
         "Primary answered 503 five times in a row. The circuit is open: the next 20 reads go to the secondary."
     ]
 
@@ -129,7 +131,11 @@ def test_a_row_of_failed_reads_is_one_piece_of_news() -> None:
             "open",
             "The probe failed (why). The circuit is open again: the next 20 reads go to the secondary.",
         ),
-        ("closed", "open", "Why. The circuit is open: the next 20 reads go to the secondary."),
+        (
+            "closed",
+            "open",
+            "Why (not by our fault: that is off). The circuit is open: the next 20 reads go to the secondary.",
+        ),
         ("open", "closed", "The circuit is closed (why): reads go to the primary."),
     ],
 )
@@ -152,6 +158,7 @@ def test_a_failed_probe_is_no_step_towards_the_threshold() -> None:
 def test_failures_of_several_kinds_are_told_without_a_kind() -> None:
     narrator = Narrator()
     narrator.tell(started(secondary_threshold=None, cooldown=12.0))
+    narrator.tell(ev.FaultSwitched(t=0.5, kind="503", on=True))
     for failures, error in ((1, "503 busy"), (2, "Connection timed out")):
         narrator.tell(ev.Retried(t=1.0, n=1, failures=failures, threshold=2, error=error))
     said = narrator.tell(ev.Transitioned(t=1.0, n=1, circuit="primary", old="closed", new="open", reason="two"))
@@ -220,3 +227,71 @@ def test_news_are_dated_by_the_time_of_day_where_it_is_known() -> None:
     assert view.dated(12.34).strip() == "12.3 s"
     view.start = 1_760_000_000.0
     assert len(view.dated(1.0)) == 8
+
+
+def _retried(n: int) -> ev.Retried:
+    return ev.Retried(t=float(n), n=n, failures=1, threshold=5, error="503 busy")
+
+
+def test_who_fails_the_primary_is_known_whenever_f_is_pressed() -> None:
+    view = View()
+    view.apply(started())
+    view.apply(read(1))
+    assert not view.outside
+    view.apply(_retried(2))  # Fiddler, or a real outage
+    assert view.outside
+    view.apply(read(2))
+    assert not view.outside
+    on, off = (ev.FaultSwitched(t=3.0, kind="503", on=each) for each in (True, False))
+    for event in (on, _retried(3), aside(3, 0), _retried(4)):
+        view.apply(event)
+        assert not view.outside
+    view.apply(off)
+    view.apply(_retried(4))  # it was on when this read began
+    assert not view.outside
+    view.apply(aside(4, 0))
+    view.apply(_retried(5))
+    assert view.outside
+    view.apply(ev.Paused(t=6.0, n=5))
+    for event in (on, off, ev.Resumed(t=6.1, n=5)):
+        view.apply(event)
+    view.apply(_retried(6))
+    assert view.outside
+
+
+def test_the_opening_says_when_it_was_not_by_our_fault() -> None:
+    view = View()
+    view.apply(started())
+    for event in trip(201):
+        view.apply(event)
+    assert view.news[-1].text.startswith("Primary answered 503 five times in a row (not by our fault: that is off).")
+
+
+@pytest.mark.parametrize("width", [80, 100, 120])
+@pytest.mark.parametrize("ours", [True, False])
+def test_the_badge_speaks_of_our_own_switch_and_another_of_somebody_else(width: int, ours: bool) -> None:
+    view = View()
+    view.apply(started())
+    view.apply(ev.FaultSwitched(t=0.5, kind="503", on=ours))
+    for event in trip(201):
+        view.apply(event)
+    screen = render(view, width, 24).plain
+    assert ("failed from outside" in screen) is not ours
+    assert ("own fault 503 is ON" in screen) is ours
+    if width >= 100:
+        assert ("own fault 503 is off" in screen) is not ours
+    assert "not by our fault" in screen.replace("\n", " ") or ours
+    small = render(view, 40, 12).plain
+    assert ("outside" in small, "503 ON" in small) == (not ours, ours)
+
+
+def test_why_there_are_two_endpoints_is_told_in_the_first_pause_and_not_again() -> None:
+    view = View()
+    view.apply(started())
+    for n in (200, 400):
+        view.apply(read(n))
+        view.apply(ev.Paused(t=n / 10, n=n))
+        for width, height in ((80, 24), (120, 40), (60, 30)):
+            assert ("copy in another region" in render(view, width, height).plain) is (n == 200)
+        assert "Press f" in render(view, 40, 12).plain  # where there is little room, what can be done goes first
+        view.apply(ev.Resumed(t=n / 10 + 1, n=n))
