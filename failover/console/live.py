@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import os
 import sys
 import threading
@@ -30,6 +31,10 @@ _PATIENCE = 0.5  # seconds that Ctrl-Z waits for a picture under way
 # Leaving the screen twice does no harm where the cursor's place has been marked.
 _MARK, _TAKE, _LEAVE = "\x1b7", "\x1b[?1049h\x1b[?25l\x1b[?2004h", "\x1b[?2004l\x1b[?25h\x1b[?1049l"
 _MARK_PASTES = "\x1b[?2004h"
+_HOLD = 0.5  # seconds for which a half-open circuit is to be seen; the probe itself takes milliseconds
+_BETWEEN = 0.4  # seconds from one hold to the next at least: without a rate, probes follow each other fast
+_OF_A_PROBE = (ev.Retried, ev.Transitioned, ev.Read)
+_BESIDE_IT = (ev.SecondarySeen, ev.FaultSwitched, ev.Noted)
 _PROMPT = 2  # rows that the shell takes below the summary
 
 
@@ -55,8 +60,10 @@ class LiveScreen:
     """A sink for events that draws them on the whole terminal while its context is open.
 
     Events may come from any thread. On leaving, the terminal shows again what it showed before, and below
-    it a summary of the run. A terminal that goes away meanwhile (hang-up) ends the drawing, not the run: `lost` is
-    True then. What others write to a stderr on the same terminal meanwhile is shown after the screen is gone.
+    it a summary of the run. While the circuit is half-open the run is held for a moment, once the probe has been
+    measured, so that the state can be seen. A terminal that goes away meanwhile (hang-up) ends the drawing, not the
+    run: `lost` is True then. What others write to a stderr on the same terminal meanwhile is shown after the screen is
+    gone.
     """
 
     def __init__(
@@ -65,8 +72,9 @@ class LiveScreen:
         *,
         clock: Callable[[], float] = time.monotonic,
         time_of_day: Callable[[], float] = time.time,
+        sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        """Draw on `console`. `clock` in seconds, monotonic; `time_of_day` in seconds since the epoch."""
+        """Draw on `console`. `clock` in seconds, monotonic; `time_of_day` in seconds since the epoch; `sleep` waits."""
         self.view = View()
         self.record = Record()
         self.lost = False
@@ -74,7 +82,11 @@ class LiveScreen:
         self._clock = clock
         self._time_of_day = time_of_day
         self._ascii = console.options.ascii_only or console.legacy_windows
+        self._sleep = sleep
         self._zero: float | None = None  # what the clock showed at t = 0
+        self._probe: list[ev.Event] | None = None  # while the circuit is half-open: what has come of it
+        self._probed_at = self._held_until = -math.inf
+        self._holding = False
         self._lock = threading.RLock()  # a signal's handler may come while the main thread holds it
         self._quit = threading.Event()
         self._drawn: tuple[int, int, Picture] | None = None
@@ -93,13 +105,44 @@ class LiveScreen:
         self._stderr: _Held | None = None
 
     def __call__(self, event: ev.Event) -> None:
-        """Take in an event; it is on the screen within a twelfth of a second."""
+        """Take in an event; it is on the screen within a twelfth of a second, or once the probe has been seen."""
         with self._lock:
             if self._zero is None:
                 self._zero = self._clock() - event.t
                 self.view.start = self._time_of_day() - event.t
-            self.view.apply(event)
             self.record.apply(event)
+            if self._probe is None or not isinstance(event, (*_OF_A_PROBE, *_BESIDE_IT)):
+                self._take_in(event)
+                return
+            if isinstance(event, _BESIDE_IT):
+                self.view.apply(event)
+                return
+            self._probe.append(event)
+            if not isinstance(event, ev.Read):
+                return
+            left = self._left_to_hold()
+        if left > 0:
+            self._sleep(left)
+        with self._lock:
+            self._held_until = self._clock()
+            self._take_in()
+
+    def _take_in(self, *events: ev.Event) -> None:
+        """Under the lock: what was kept back of a probe, and these."""
+        kept, self._probe, self._holding = self._probe or [], None, False
+        for event in (*kept, *events):
+            self.view.apply(event)
+        for event in events:
+            if isinstance(event, ev.Transitioned) and (event.circuit, event.new) == (ev.PRIMARY, ev.HALF_OPEN):
+                self._probe, self._probed_at = [], self._clock()
+
+    def _left_to_hold(self) -> float:
+        """Under the lock: for how many seconds the half-open circuit is to be seen still."""
+        now = self._clock()
+        if self.lost or not self._taken or now - self._held_until < _BETWEEN:
+            return 0.0
+        self._holding = True
+        return _HOLD - (now - self._probed_at)
 
     def __enter__(self) -> LiveScreen:
         """Take the screen."""
@@ -174,7 +217,7 @@ class LiveScreen:
 
     def _paint(self, width: int, height: int) -> Picture:
         with self._lock:
-            now = None if self._zero is None else self._clock() - self._zero
+            now = None if self._zero is None or self._holding else self._clock() - self._zero
             return render(self.view, width, height, now=now, ascii_only=self._ascii)
 
     def _keep_drawing(self) -> None:

@@ -123,7 +123,9 @@ def counts(scene: Scene, _rows: int) -> list[Text]:
     told = {"primary": view.primary, "secondary": view.secondary, "retries": view.retries, "failed": view.failed}
     own = Text(f" own fault {kind} is ON ", ALARM) if view.fault_on else Text(f" own fault {kind} is off ", "dim")
     outside = Text(" failed from outside ", ALARM)
-    badges = [Text.assemble(own, " ", outside), outside] if view.outside else [own]
+    badges = [own]
+    if view.outside:
+        badges = [Text.assemble(own, " ", outside), own if view.fault_on else outside]
     few = [name for name in told if name != "retries"]
     for gap, names in ((4, list(told)), (2, list(told)), (1, list(told)), (1, few)):
         line = Text(scene.margin)

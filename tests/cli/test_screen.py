@@ -102,6 +102,21 @@ def test_a_run_by_hand(request: pytest.FixtureRequest, tmp_path: Path, server: s
     assert is_gone(account, log.one("uploaded")["container"])
 
 
+def test_each_probe_is_seen_and_the_reads_are_not_slower_for_it(tmp_path: Path) -> None:
+    options = ("--requests", 70, "--fail", "5:50", "--pause-every", 0, "--rate", 40, *NO_LAG)
+    with Terminal(*options, folder=tmp_path) as terminal:
+        seen, was = 0, False
+        while terminal.read():
+            now = "[ HALF-OPEN ]" in terminal.screen.text
+            seen, was = seen + (now and not was), now
+        assert terminal.ended() == 0
+        terminal.check_given_back()
+        log = terminal.log
+    probes = [line for line in log.all("transition") if line["to"] == "half-open"]
+    assert seen == len(probes) == 3
+    assert max(line["ms"] for line in log.all("read")) < 400
+
+
 def test_space_pauses_at_any_moment_and_q_quits(tmp_path: Path) -> None:
     with Terminal("--requests", 0, "--rate", 100, "--pause-every", 0, *NO_LAG, folder=tmp_path) as terminal:
         for key, resume in ((" ", " "), ("p", "p"), ("P", "\x1b")):

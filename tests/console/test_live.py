@@ -343,3 +343,94 @@ def test_what_others_write_to_stderr_is_shown_afterwards(monkeypatch: pytest.Mon
         assert stderr.getvalue() == ""
     assert sys.stderr is stderr
     assert stderr.getvalue() == "from a library\n"
+
+
+def _half_open(n: int) -> tuple[ev.Event, ...]:
+    """Read n probes the primary, in vain."""
+    return (
+        ev.Transitioned(t=n / 25, n=n, circuit="primary", old="open", new="half-open", reason="20 reads"),
+        ev.Retried(t=n / 25, n=n, failures=5, threshold=5, error="503 busy"),
+        ev.Transitioned(t=n / 25, n=n, circuit="primary", old="half-open", new="open", reason="probe failed"),
+        aside(n, 20, tried_primary=True, attempts=2),
+    )
+
+
+class _Sleeping:
+    """A `sleep` that moves the clock and remembers what was to be seen meanwhile."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
+        self.screen: LiveScreen | None = None
+        self.slept: list[float] = []
+        self.seen: list[str] = []
+
+    def __call__(self, seconds: float) -> None:
+        assert self.screen is not None
+        self.slept.append(seconds)
+        for _ in range(2):
+            self.clock.now += seconds / 2
+            self.seen.append(_now(self.screen))
+
+
+def _now(screen: LiveScreen) -> str:
+    """What it would draw; at a size of its own, since it need not draw the same twice."""
+    return screen.picture(81, 24).plain
+
+
+def _watched() -> tuple[LiveScreen, _Sleeping]:
+    clock = Clock()
+    sleep = _Sleeping(clock)
+    console = Console(file=io.StringIO(), force_terminal=True, width=80, height=24)
+    sleep.screen = LiveScreen(console, clock=clock, sleep=sleep)
+    return sleep.screen, sleep
+
+
+def test_half_open_is_held_long_enough_to_be_seen() -> None:
+    screen, sleep = _watched()
+    with screen:
+        for event in (started(), *(read(n) for n in range(1, 9)), *trip(9)):
+            screen(event)
+        assert sleep.slept == []
+        for n in (30, 51):
+            for event in _half_open(n):
+                screen(event)
+            assert "[ OPEN ]" in _now(screen), "and then it goes on at once"
+            sleep.clock.now += 0.8
+    assert len(sleep.slept) == 2
+    assert all(0.4 <= seconds <= 0.6 for seconds in sleep.slept)
+    for picture in sleep.seen:
+        assert "[ HALF-OPEN ]" in picture
+        assert "one read probes the primary" in picture
+        assert " so far" not in picture, "the wait is not the read's"
+
+
+def test_a_probe_that_hangs_is_held_no_longer_and_probes_in_a_row_not_each_time() -> None:
+    screen, sleep = _watched()
+    with screen:
+        for event in (started(), *trip(1)):
+            screen(event)
+        half_open, *rest = _half_open(22)
+        screen(half_open)
+        sleep.clock.now += 2.0
+        assert "[ HALF-OPEN ]" in _now(screen)
+        for event in rest:
+            screen(event)
+        assert sleep.slept == []
+        for n in range(23, 28):  # without a rate and with a threshold of 1
+            for event in _half_open(n):
+                screen(event)
+        assert len(sleep.slept) <= 1
+
+
+def test_what_happens_meanwhile_is_shown_at_once_and_in_order() -> None:
+    screen, _ = _watched()
+    with screen:
+        for event in (started(), *trip(1), *_half_open(22)[:1]):
+            screen(event)
+        screen(ev.FaultSwitched(t=1.0, kind="503", on=True))
+        picture = _now(screen)
+        assert "[ HALF-OPEN ]" in picture
+        assert "fault 503 is ON" in picture
+        for event in _half_open(22)[1:]:
+            screen(event)
+        assert "[ OPEN ]" in _now(screen)
