@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import logging
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from enum import IntEnum
 from pathlib import Path
@@ -25,7 +27,7 @@ from failover.console.plain import PlainLines, write_line
 from failover.console.report import Report
 from failover.console.sinks import Sinks, flush_or_forget, tell_stderr
 from failover.console.words import clean
-from failover.demo.account import Account, BadSettings, account_of, find_account, start_stand_in
+from failover.demo.account import Account, BadSettings, find_account, stand_in_account, start_stand_in
 from failover.demo.certificates import trusting
 from failover.demo.cleanup import ABANDONED_AFTER, clean_up
 from failover.demo.client import connect, make_transport
@@ -33,10 +35,12 @@ from failover.demo.config import REPLICA_WAIT, RunConfig
 from failover.demo.faults import Fault, FaultTransport
 from failover.demo.run import BLOB, Demo
 from failover.demo.settings import Store, read_settings, replica_wait, state_store
+from failover.demo.shared import Host, SharedFaults, shared_stand_in
 
 VERSION: Final = "0.1.0"
 LIVE_RATE: Final = 25.0  # reads per second: slow enough to see the failover
 CLEAN_UP_OPTIONS: Final = frozenset({"--clean-up", "--older-than", "--proxy", "--ca-bundle", "--timeout", "--plain"})
+LOOK_AGAIN: Final = 0.1  # seconds
 OPEN_FILES: Final = 32  # a run on the stand-in account has about 16 at once, a shared state some more
 MAX_COUNT: Final = 1_000_000  # far more than a run reads, and few enough for a machine to count
 NOTHING: Final = " "  # for what follows an option that takes no value
@@ -365,28 +369,60 @@ def _run(
     report: Path | None,
     ca_bundle: Path | None,
 ) -> Exit:
-    """Make one run. Whatever it opens, from the first socket to the screen, is closed here."""
+    """Make one run, on the account or on a stand-in, which is closed again."""
+    more: dict[str, Any] = {"live": live, "log": log, "report": report, "ca_bundle": ca_bundle}
+    if account is not None:
+        return _run_on(account, config, store, make_faults=FaultTransport, **more)
+    if store is None:
+        with start_stand_in(lag) as stand_in:
+            faults = functools.partial(FaultTransport, lose=stand_in.lose_primary, restore=stand_in.restore_primary)
+            return _run_on(stand_in_account(stand_in.connection_string), config, None, make_faults=faults, **more)
+    with shared_stand_in(store, lambda: start_stand_in(lag)) as (place, host):
+        account = stand_in_account(place.connection_string, joined=place.joined)
+        shared = functools.partial(SharedFaults, place=place)
+        code = _run_on(account, config, store, make_faults=shared, shared_name=place.id, **more)
+        if host is not None:
+            _wait_for_others(host)
+    return code
+
+
+def _wait_for_others(host: Host) -> None:
+    """Keep the stand-in account for the processes that have joined it, until they end or the user ends it."""
+    if host.in_use:
+        tell_stderr("another process reads from this stand-in account, which waits for its end. Ctrl-C ends both.")
+    _on_signals(_end, signal.SIGINT, signal.SIGTERM)
+    while host.in_use:
+        time.sleep(LOOK_AGAIN)
+
+
+def _run_on(
+    account: Account,
+    config: RunConfig,
+    store: Store | None,
+    *,
+    make_faults: Callable[..., FaultTransport],
+    shared_name: str = "",
+    live: bool,
+    log: Path | None,
+    report: Path | None,
+    ca_bundle: Path | None,
+) -> Exit:
+    """Make one run on this account. Whatever it opens, from the first socket to the screen, is closed here."""
     with contextlib.ExitStack() as stack:
         sinks = Sinks()
         stack.enter_context(_files_named_at_the_end(sinks, live=live))
         verify = stack.enter_context(trusting(ca_bundle))
-        lose: Callable[[], None] | None = None
-        restore: Callable[[], None] | None = None
-        if account is None:
-            stand_in = stack.enter_context(start_stand_in(lag))
-            lose, restore = stand_in.lose_primary, stand_in.restore_primary
-            account = account_of(stand_in)
-        faults = FaultTransport(
+        faults = make_faults(
             make_transport(account, timeout=max(config.timeout, 5.0), verify=verify),
             config.fault,
             primary=account.primary,
             blob=BLOB,
             timeout=config.timeout,
-            lose=lose,
-            restore=restore,
         )
         stack.enter_context(faults)
-        demo = Demo(config, account, faults, sinks, attended=_is_terminal(sys.stdin), store=store)
+        demo = Demo(
+            config, account, faults, sinks, attended=_is_terminal(sys.stdin), store=store, shared_name=shared_name
+        )
         sinks.nobody_left = demo.quit
         if report is not None:
             sinks.keep("report", report, stack.enter_context(_to_file("--report", report, Report)))

@@ -36,6 +36,7 @@ _EFFECTS = {
     "down": "the primary's port is closed",
 }
 
+_ANOTHER = "another process"  # begins the reason of what another process has found out
 FIDDLER_RULE = "RA-GRS: fail primary reads with 503"
 WHY_TWO = "RA-GRS: the secondary is a copy in another region that may be read."
 KEYS_WHILE_PAUSED = "Any key resumes; f breaks or repairs, and stays here; q quits."
@@ -136,6 +137,7 @@ class Narrator:
         self._threshold = 0
         self._secondary_threshold: int | None = None
         self._cooldown: float | None = None
+        self._shared = False
         self._causes: set[str] = set()
         self._failures = 0
         self._probing = False
@@ -150,6 +152,7 @@ class Narrator:
                 self._threshold = event.retry_threshold
                 self._secondary_threshold = event.secondary_threshold
                 self._cooldown = event.cooldown
+                self._shared = event.shared
                 return Said(clean(event.account), "started")
             case ev.Noted():
                 return Said(clean(event.text), f"note {event.text}")
@@ -171,6 +174,9 @@ class Narrator:
             case ev.Transitioned():
                 return self._transition(event)
             case ev.FaultSwitched():
+                if event.by_another:
+                    does = f"ON: {_EFFECTS.get(event.kind, 'reads of the primary fail')}" if event.on else "off"
+                    return Said(f"Another process switched fault {clean(event.kind)} {does}.", "fault")
                 does = f"is ON: {_EFFECTS.get(event.kind, 'reads of the primary fail')}" if event.on else "is off"
                 return Said(f"Fault {clean(event.kind)} {does}.", "fault")
             case ev.Paused():
@@ -199,7 +205,8 @@ class Narrator:
                 self._fault_on = event.on
                 self._own = self._own or event.on
             case ev.Retried() | ev.Transitioned(circuit=ev.PRIMARY, new=ev.OPEN):
-                self.outside = not self._own
+                others = isinstance(event, ev.Transitioned) and event.reason.startswith(_ANOTHER)
+                self.outside = self.outside if others else not self._own
             case ev.Transitioned(circuit=ev.PRIMARY, new=ev.CLOSED):
                 self.outside = False
             case ev.Resumed():
@@ -240,10 +247,13 @@ class Narrator:
         reason = clean(event.reason).rstrip(".")
         if event.circuit == ev.SECONDARY:
             return self._secondary_transition(event, reason)
+        if reason.startswith(_ANOTHER):
+            return self._transition_of_another(event)
         topic = f"attempts {event.n}"
         self._probing = event.new == ev.HALF_OPEN
         if self._probing:
-            return Said(f"The circuit is half-open: read {event.n:,} probes the primary.", topic)
+            which = f"read {event.n:,}" if not self._shared else "a read of this process"  # once the others agree
+            return Said(f"The circuit is half-open: {which} probes the primary.", topic)
         why, many = self._why(), self._failures or self._threshold
         self._forget_failures()
         if event.new == ev.CLOSED:
@@ -259,6 +269,22 @@ class Narrator:
         why += " (not by our fault: that is off)" if self.outside else ""
         return Said(f"{why}. The circuit is open: {self._until_probe()}.", topic)
 
+    def _transition_of_another(self, event: ev.Transitioned) -> Said:
+        """What another process found out: it shares the circuit, and may be the one that probes."""
+        topic = f"attempts {event.n}"
+        self._forget_failures()
+        self._probing = False
+        if event.new == ev.HALF_OPEN:
+            return Said("The circuit is half-open: another process probes the primary.", topic)
+        if event.new == ev.CLOSED:
+            return Said(
+                "The primary answered another process. The circuit is closed: reads go to the primary again.", topic
+            )
+        found = "The probe of another process failed. The circuit is open again"
+        if event.old == ev.CLOSED:
+            found = "Another process found that the primary fails. The circuit is open"
+        return Said(f"{found}: {self._until_probe()}.", topic)
+
     def _secondary_transition(self, event: ev.Transitioned, reason: str) -> Said:
         topic = f"secondary {event.n}"
         if event.new == ev.HALF_OPEN:
@@ -268,6 +294,8 @@ class Narrator:
         return Said(f"The secondary's circuit is open ({reason}): there is no net.", topic, bad=True)
 
     def _until_probe(self) -> str:
+        if self._shared:
+            return "reads go to the secondary until a process probes the primary"
         if self._secondary_threshold is not None:
             one = self._secondary_threshold == 1
             return f"the next {'read goes' if one else f'{self._secondary_threshold:,} reads go'} to the secondary"

@@ -47,6 +47,7 @@ class Account:
         credential: What the SDK's clients take as `credential`.
         login: Whether the credential is one of Microsoft Entra ID.
         stand_in: Whether it is the stand-in account on this machine.
+        joined: Whether another process has started that.
     """
 
     name: str
@@ -55,8 +56,11 @@ class Account:
     credential: Any = field(repr=False)
     login: bool = False
     stand_in: bool = False
+    joined: bool = False
 
     def __str__(self) -> str:
+        if self.joined:
+            return "stand-in account on 127.0.0.1, shared with another process"
         if self.stand_in:
             return "stand-in account on 127.0.0.1 (no Azure account is set)"
         return f"account {self.name} at {urlsplit(self.primary).netloc}"
@@ -91,10 +95,10 @@ def start_stand_in(replication_lag: float) -> StandIn:
         raise BadSettings(f"The stand-in account cannot open a port on 127.0.0.1: {why}.") from None
 
 
-def account_of(stand_in: StandIn) -> Account:
-    """Return the stand-in as an account to connect to."""
-    account = _from_connection_string({CONNECTION_STRING: stand_in.connection_string})
-    return replace(account, stand_in=True)
+def stand_in_account(connection_string: str, *, joined: bool = False) -> Account:
+    """Return a stand-in as an account to connect to."""
+    account = _from_connection_string({CONNECTION_STRING: connection_string})
+    return replace(account, stand_in=True, joined=joined)
 
 
 def _from_parts(given: Mapping[str, str]) -> Account:

@@ -41,6 +41,7 @@ class Started(Event):
         cooldown: Seconds until the primary is probed; None where `secondary_threshold` decides.
         fault: The fault that can be injected.
         proxy: URL of the proxy without its password, or None.
+        shared: Whether other processes may share the circuits.
     """
 
     account: str
@@ -53,6 +54,7 @@ class Started(Event):
     cooldown: float | None
     fault: str
     proxy: str | None = None
+    shared: bool = field(default=False, metadata=_SCREEN_ONLY)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,10 +145,11 @@ class Transitioned(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FaultSwitched(Event):
-    """The injected fault `kind` was switched on or off."""
+    """The injected fault `kind` was switched on or off; `by_another`: by another process that shares the account."""
 
     kind: str
     on: bool
+    by_another: bool = field(default=False, metadata=_SCREEN_ONLY)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from enum import Enum
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -68,6 +68,7 @@ class FaultTransport(HttpTransport[Any, Any]):
         self._restore = restore
         self._sleep = sleep
         self._on = False
+        self.on_change: Callable[[Fault, bool], None] = lambda _kind, _on: None  # by anybody but `switch`
 
     @property
     def on(self) -> bool:
@@ -83,18 +84,26 @@ class FaultTransport(HttpTransport[Any, Any]):
     def send(self, request: Any, **kwargs: Any) -> Any:
         """Send as `HttpTransport.send` does; raise what the SDK's own transport raises for the fault that is on."""
         kind = self.kind if self._on and self._is_affected(request) else None
+        self._fail(kind, kwargs)
+        response = self._inner.send(request, **kwargs)
+        self._spoil(kind, response)
+        return response
+
+    def _fail(self, kind: Fault | None, options: Mapping[str, Any]) -> None:
+        """Let the time pass that the fault costs, and raise what it raises."""
         if kind is Fault.TIMEOUT:
-            self._sleep(kwargs.get("read_timeout", self._timeout))
+            self._sleep(options.get("read_timeout", self._timeout))
             raise ServiceResponseTimeoutError("Read timed out (injected)")
         if kind is Fault.RESET:
             cause = ConnectionResetError("Connection reset by peer (injected)")
             raise ServiceResponseError(cause, error=cause)
         if kind is Fault.SLOW:
             self._sleep(SLOW_SHARE * self._timeout)
-        response = self._inner.send(request, **kwargs)
+
+    def _spoil(self, kind: Fault | None, response: Any) -> None:
+        """Do to an answer what the fault does to it."""
         if kind is Fault.STATUS_503:
             response.status_code, response.reason = 503, "Service Unavailable"
-        return response
 
     def _is_affected(self, request: Any) -> bool:
         url = urlsplit(request.url)

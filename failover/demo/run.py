@@ -21,7 +21,7 @@ from failover.demo.account import Account, BadSettings
 from failover.demo.cleanup import new_container_name, send_heartbeats
 from failover.demo.client import check_redundancy, explain
 from failover.demo.config import RunConfig
-from failover.demo.faults import FaultTransport
+from failover.demo.faults import Fault, FaultTransport
 from failover.storage.causes import is_endpoint_failure
 from failover.storage.events import GeoEvent, ReadEnded, Retry
 from failover.storage.geo import GeoFailover
@@ -45,6 +45,7 @@ class Demo:
             both at once.
         attended: Whether somebody is there to end a pause. If not, the run makes none.
         store: Where the circuits agree with those of other processes, or None.
+        shared_name: What names the circuits of a stand-in account in the store, where others use that too.
 
     Attributes:
         policy: The retry policy of the client that reads.
@@ -61,11 +62,14 @@ class Demo:
         *,
         attended: bool,
         store: Store | None = None,
+        shared_name: str = "",
     ) -> None:
         self._config = config
         self._account = account
+        self._shared = store is not None
         self._faults = faults
         self._emit_event = emit
+        faults.on_change = self._on_fault_changed
         self._attended = attended
         self._started_at = time.monotonic()
         self._emit_lock = threading.RLock()
@@ -78,8 +82,8 @@ class Demo:
         self._n = 0
         self._geo_events: list[GeoEvent] = []
         self._counts = {ev.PRIMARY: 0, ev.SECONDARY: 0, None: 0}
-        # In a store, circuits of one name are one: this account's, or all stand-ins'.
-        base = "stand-in://" if account.stand_in else account.primary
+        # In a store, circuits of one name are one: they must guard one account.
+        base = f"stand-in://{shared_name}" if account.stand_in else account.primary
         self._endpoints = {f"{base}#{each}": each for each in (ev.PRIMARY, ev.SECONDARY)}
         primary, secondary = (CircuitBreaker(name, config.policy(), store=store) for name in self._endpoints)
         self.policy = GeoFailover(
@@ -176,6 +180,7 @@ class Demo:
             "secondary_threshold": config.secondary_threshold if config.cooldown is None else None,
             "cooldown": config.cooldown,
             "fault": config.fault.value,
+            "shared": self._shared,
             "proxy": None if config.proxy is None else _without_password(config.proxy),
         }
 
@@ -300,7 +305,7 @@ class Demo:
             return
         error: str | None = "interrupted"
         try:
-            if self._faults.on:
+            if self._faults.on and self._faults.kind is Fault.DOWN:  # the others do not touch what is deleted now
                 self._faults.switch(on=False)
             error = self._delete_container(setup)
         finally:
@@ -334,9 +339,12 @@ class Demo:
             if new == ev.OPEN:
                 self._check_now.set()
 
+    def _on_fault_changed(self, kind: Fault, on: bool) -> None:
+        self._emit(ev.FaultSwitched, kind=kind.value, on=on, by_another=True)
+
     def _switch_fault(self, on: bool) -> None:
         self._faults.switch(on)
-        self._emit(ev.FaultSwitched, kind=self._config.fault.value, on=on)
+        self._emit(ev.FaultSwitched, kind=self._faults.kind.value, on=on)
 
     def _wait(self, seconds: float) -> bool:
         """Let `seconds` pass. Returns False where the user quits meanwhile."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from tests.driving import Log, wait_until
 from tests.redis_server import run_redis
 
 ROOT = Path(__file__).parents[2]
@@ -29,7 +30,11 @@ def start(folder: Path, *options: str, **more: str) -> subprocess.Popen[str]:
 
 
 def log_of(folder: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (folder / "log").read_text(encoding="utf-8").splitlines()]
+    return list(Log.of(folder / "log").lines)
+
+
+def transitions(folder: Path) -> list[dict[str, Any]]:
+    return [line for line in log_of(folder) if line["event"] == "transition"]
 
 
 @pytest.mark.redis
@@ -39,12 +44,86 @@ def test_what_one_program_finds_the_other_knows(tmp_path: Path) -> None:
         healthy = start(tmp_path / "healthy", *shared)
         failing = start(tmp_path / "failing", *shared, "--fail", "40:150")
         assert [each.wait(60) for each in (healthy, failing)] == [0, 0]
-    opened = [line for line in log_of(tmp_path / "healthy") if line["event"] == "transition"]
-    assert [(line["circuit"], line["from"], line["to"]) for line in opened] == [("primary", "closed", "open")]
-    assert "another process" in opened[0]["reason"]
-    for name in ("healthy", "failing"):
+    told = {name: transitions(tmp_path / name) for name in ("healthy", "failing")}
+    for opened in told.values():
+        assert [(line["circuit"], line["from"], line["to"]) for line in opened] == [("primary", "closed", "open")]
+    found = ["another process" in opened[0]["reason"] for opened in told.values()]
+    assert sorted(found) == [False, True], "one found it, and the other was told"
+    for name in told:
         last = [line for line in log_of(tmp_path / name) if line["event"] == "read"][-1]
         assert (last["endpoint"], last["state"]) == ("secondary", "open")
+
+
+@pytest.mark.redis
+def test_two_programs_are_one_story(tmp_path: Path) -> None:
+    """The README's two terminals: f is pressed in one, and both see the same outage from its beginning to its end."""
+    with run_redis(tmp_path) as server:
+        shared = ("--state", server.url, "--rate", "25")
+        first = start(tmp_path / "first", *shared, "--requests", "300", "--fail", "150:250")
+        wait_until(lambda: "read" in {line["event"] for line in log_of(tmp_path / "first")}, "the first one reads")
+        second = start(tmp_path / "second", *shared, "--requests", "300")
+        out = [each.communicate(timeout=60)[0] for each in (first, second)]
+        assert [first.returncode, second.returncode] == [0, 0]
+    logs = [log_of(tmp_path / name) for name in ("first", "second")]
+    assert "stand-in account on 127.0.0.1 (no Azure account is set)" in out[0]
+    assert "stand-in account on 127.0.0.1, shared with another process" in out[1]
+    for log, text in zip(logs, out, strict=True):
+        assert [line["on"] for line in log if line["event"] == "fault"] == [True, False]
+        changed = [line for line in log if line["event"] == "transition"]
+        assert [each["to"] for each in changed if "closed" in (each["from"], each["to"])] == ["open", "closed"], (
+            "it flaps"
+        )
+        # While the circuit is open no read is answered by the primary, and nobody is told that it answers.
+        told = text.split("\n")
+        begins = next(n for n, line in enumerate(told) if " closed -> open" in line)
+        ends = next(n for n, line in enumerate(told) if " -> closed" in line)
+        between = told[begins + 2 : ends]
+        assert not [line for line in between if re.match(r" +\d+  primary", line)]
+        assert "rimary answered" not in "\n".join(between).replace("rimary answered 503", "")
+        assert log[-1]["event"] == "cleaned-up"
+        assert "error" not in log[-1]
+    both = "\n".join(out)
+    assert "Another process switched fault 503 ON: the primary answers reads with 503." in out[1]
+    assert "Another process switched fault 503 off." in out[1]
+    assert "The probe of another process failed." in both
+    assert "not by our fault" not in both
+
+
+@pytest.mark.redis
+@pytest.mark.skipif(sys.platform == "win32", reason="pseudo-terminals are POSIX")
+def test_two_terminals_and_either_switches_the_fault(tmp_path: Path) -> None:
+    from tests.terminal import Terminal
+
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+    with run_redis(tmp_path) as server:
+        options = ("--requests", 0, "--pause-every", 0, "--replication-lag", 0, "--state", server.url)
+        with Terminal(*options, folder=tmp_path / "one") as one:
+            one.until("answered in")
+            with Terminal(*options, folder=tmp_path / "two") as two:
+                two.until("answered in")
+                assert "shared with another process" in two.screen.text
+                one.press("f")
+                for each in (one, two):
+                    each.until("fault 503 is ON")
+                    each.until("[ OPEN ]")
+                    assert "f repair the primary" in each.screen.text
+                two.press("f")
+                for each in (one, two):
+                    each.until("fault 503 is off")
+                    each.until("[ CLOSED ]")
+                one.press("q")
+                one.until("another process reads from this stand-in account")
+                reads = len(two.log.all("read"))
+                two.until(lambda: len(two.log.all("read")) > reads + 10)
+                assert "failed 0" in two.screen.text
+                two.press("q")
+                assert two.ended() == 0
+                assert one.ended() == 0
+                for each in (one, two):
+                    each.check_given_back()
+                    assert each.log.one("finished")["failed"] == 0
+                    assert "error" not in each.log.one("cleaned-up")
 
 
 @pytest.mark.redis

@@ -295,3 +295,41 @@ def test_why_there_are_two_endpoints_is_told_in_the_first_pause_and_not_again() 
             assert ("copy in another region" in render(view, width, height).plain) is (n == 200)
         assert "Press f" in render(view, 40, 12).plain  # where there is little room, what can be done goes first
         view.apply(ev.Resumed(t=n / 10 + 1, n=n))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "reason", "told"),
+    [
+        (
+            "open",
+            "half-open",
+            "another process probes it",
+            "The circuit is half-open: another process probes the primary.",
+        ),
+        ("half-open", "open", "another process found it open", "The probe of another process failed."),
+        ("closed", "open", "another process found it open", "Another process found that the primary fails."),
+        ("half-open", "closed", "another process closed it", "The primary answered another process."),
+        ("open", "half-open", "20 calls were turned away", "The circuit is half-open: a read of this process probes"),
+        ("half-open", "closed", "the probe succeeded", "The primary answered the probe."),
+        (
+            "closed",
+            "open",
+            "why",
+            "Why (not by our fault: that is off). The circuit is open: reads go to the secondary until",
+        ),
+    ],
+)
+def test_what_another_process_did_is_told_as_that(old: str, new: str, reason: str, told: str) -> None:
+    view = View()
+    view.apply(started(shared=True))
+    view.apply(ev.Transitioned(t=1.0, n=7, circuit="primary", old=old, new=new, reason=reason))
+    assert view.news[-1].text.startswith(told)
+    assert view.outside is (reason == "why")
+
+
+def test_a_fault_that_another_process_switched_is_told_as_that() -> None:
+    view = View()
+    for on, told in ((True, "ON: the primary answers reads with 503."), (False, "off.")):
+        view.apply(ev.FaultSwitched(t=1.0, kind="503", on=on, by_another=True))
+        assert view.news[-1].text == f"Another process switched fault 503 {told}"
+        assert view.fault_on is on
