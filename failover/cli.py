@@ -138,20 +138,18 @@ def _faults() -> list[str]:
 @app.command(cls=_Command, context_settings={"help_option_names": ["-h", "--help"]})
 def main(
     context: typer.Context,
-    requests: Annotated[int, _option(READ, "N", "Reads; 0: until you quit.", callback=whole(0))] = 1000,
-    pause_every: Annotated[int, _option(READ, "N", "Pause after every N reads; 0: never.", callback=whole(0))] = 200,
+    requests: Annotated[int, _option(READ, "N", "Reads; 0: until you quit.", parser=whole(0))] = 1000,
+    pause_every: Annotated[int, _option(READ, "N", "Pause after every N reads; 0: never.", parser=whole(0))] = 200,
     rate: Annotated[
         float | None,
-        _option(
-            READ, "N", "Reads per second at most; 0: no limit.", callback=from_zero, show_default="25 live, 0 plain"
-        ),
+        _option(READ, "N", "Reads per second at most; 0: no limit.", parser=from_zero, show_default="25 live, 0 plain"),
     ] = None,
     replication_lag: Annotated[
         float | None,
-        _option(READ, "SECONDS", "How far the stand-in's secondary lags.", callback=from_zero, show_default="1.0"),
+        _option(READ, "SECONDS", "How far the stand-in's secondary lags.", parser=from_zero, show_default="1.0"),
     ] = None,
     retry_threshold: Annotated[
-        int, _option(CIRCUIT, "N", "Failures in a row that open the circuit.", callback=whole(1, MAX_COUNT))
+        int, _option(CIRCUIT, "N", "Failures in a row that open the circuit.", parser=whole(1, MAX_COUNT))
     ] = 5,
     secondary_threshold: Annotated[
         int,
@@ -159,13 +157,13 @@ def main(
             CIRCUIT,
             "N",
             "Reads that go straight to the secondary before the primary is probed.",
-            callback=whole(1, MAX_COUNT),
+            parser=whole(1, MAX_COUNT),
         ),
     ] = 20,
     cooldown: Annotated[
-        float | None, _option(CIRCUIT, "SECONDS", "Probe the primary after a time instead.", callback=positive)
+        float | None, _option(CIRCUIT, "SECONDS", "Probe the primary after a time instead.", parser=positive)
     ] = None,
-    timeout: Annotated[float, _option(CIRCUIT, "SECONDS", TIMEOUT_HELP, callback=positive)] = 2.0,
+    timeout: Annotated[float, _option(CIRCUIT, "SECONDS", TIMEOUT_HELP, parser=positive)] = 2.0,
     state: Annotated[
         str | None,
         _option(
@@ -203,7 +201,7 @@ def main(
     ] = False,
     older_than: Annotated[
         float,
-        _option(ACCOUNT, "SECONDS", "With --clean-up: those that no run has touched for so long.", callback=from_zero),
+        _option(ACCOUNT, "SECONDS", "With --clean-up: those that no run has touched for so long.", parser=from_zero),
     ] = ABANDONED_AFTER,
     plain: Annotated[
         bool | None,

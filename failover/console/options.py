@@ -17,29 +17,40 @@ SHORTEST: Final = 0.001  # seconds; less is none to a socket
 LONGEST: Final = 86400.0  # seconds; what sockets take is not endless
 
 
-def positive(value: float | None) -> float | None:
-    """A number of seconds above 0, or None."""
-    if value is not None and not SHORTEST <= value <= LONGEST:
+def positive(value: str | float) -> float:
+    """A number of seconds above 0."""
+    seconds = _number(value)
+    if not SHORTEST <= seconds <= LONGEST:
         raise typer.BadParameter(f"must be a number of seconds above 0 ({SHORTEST:g} at least), {LONGEST:g} at most.")
-    return value
+    return seconds
 
 
-def from_zero(value: float | None) -> float | None:
-    """A finite number from 0, or None."""
-    if value is not None and not (math.isfinite(value) and value >= 0):
+def from_zero(value: str | float) -> float:
+    """A finite number from 0."""
+    number = _number(value)
+    if not (math.isfinite(number) and number >= 0):
         raise typer.BadParameter("must be a finite number from 0.")
-    return value
+    return number
 
 
-def whole(least: int, most: int | None = None) -> Callable[[int], int]:
-    """A check that a whole number is in these bounds."""
+def whole(least: int, most: int | None = None) -> Callable[[str | int], int]:
+    """What makes a whole number in these bounds of a value."""
 
-    def check(value: int) -> int:
-        if value < least or (most is not None and value > most):
-            raise typer.BadParameter(f"must be from {least}{'' if most is None else f' to {most:,}'}.")
-        return value
+    def parse(value: str | int) -> int:
+        text = str(value).strip()
+        if not re.fullmatch(r"[+-]?[0-9]{1,15}", text) or int(text) < least or (most is not None and int(text) > most):
+            bounds = f"from {least}{'' if most is None else f' to {most:,}'}"
+            raise typer.BadParameter(f"{clean(text, 40)!r}: must be a whole number {bounds}.")
+        return int(text)
 
-    return check
+    return parse
+
+
+def _number(value: str | float) -> float:
+    try:
+        return float(value)
+    except ValueError:
+        raise typer.BadParameter(f"{clean(str(value), 40)!r} is not a number.") from None
 
 
 def one_of(*choices: str) -> Callable[[str], str]:

@@ -225,7 +225,9 @@ def containers(run: Ended | StandIn) -> set[str]:
     ("options", "words"),
     [
         (["--requests", "-1"], ["--requests"]),
-        (["--requests", "many"], ["--requests"]),
+        (["--requests", "many"], ["--requests", "'many': must be a whole number from 0."]),
+        (["--pause-every", "3.5"], ["--pause-every", "'3.5': must be a whole number from 0."]),
+        (["--rate", "fast"], ["--rate", "'fast' is not a number"]),
         (["--fail", "9:3"], ["--fail", "FIRST comes before LAST"]),
         (["--fail", "x"], ["--fail", "201:400"]),
         (["--fail", "1:" + "9" * 5000], ["--fail", "201:400"]),
