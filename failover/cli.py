@@ -426,7 +426,7 @@ def _run_on(
             sinks.keep("report", report, stack.enter_context(_to_file("--report", report, Report)))
         if log is not None:
             sinks.keep("log", log, stack.enter_context(_to_file("--log", log, JsonLines)))
-        screen = LiveScreen(TrueSize()) if live else None
+        screen = LiveScreen(TrueSize(), below=1 if log or report else 0) if live else None
         stack.enter_context(_keys(demo, screen))  # opened before the screen and closed after it, for Ctrl-Z
         if screen is not None:
             sinks.show(stack.enter_context(screen))

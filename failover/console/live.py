@@ -70,15 +70,20 @@ class LiveScreen:
         self,
         console: Console,
         *,
+        below: int = 0,
         clock: Callable[[], float] = time.monotonic,
         time_of_day: Callable[[], float] = time.time,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        """Draw on `console`. `clock` in seconds, monotonic; `time_of_day` in seconds since the epoch; `sleep` waits."""
+        """Draw on `console`; `below` rows of it are left for what is written after the summary.
+
+        `clock` in seconds, monotonic; `time_of_day` in seconds since the epoch; `sleep` waits.
+        """
         self.view = View()
         self.record = Record()
         self.lost = False
         self._console = console
+        self._below = below + _PROMPT
         self._clock = clock
         self._time_of_day = time_of_day
         self._ascii = console.options.ascii_only or console.legacy_windows
@@ -170,7 +175,7 @@ class LiveScreen:
                 self._control(_LEAVE)  # if Ctrl-Z and fg came just now, it was taken again
             if not self.lost:
                 width, height = self._console.size
-                kept = summary(self.record, width, height - _PROMPT, ascii_only=self._ascii)
+                kept = summary(self.record, width, height - self._below, ascii_only=self._ascii)
                 for line in kept.lines:
                     self._console.print(line, soft_wrap=True)
         except (OSError, ValueError):

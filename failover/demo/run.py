@@ -344,7 +344,7 @@ class Demo:
 
     def _switch_fault(self, on: bool) -> None:
         self._faults.switch(on)
-        self._emit(ev.FaultSwitched, kind=self._faults.kind.value, on=on)
+        self._emit(ev.FaultSwitched, kind=self._faults.kind.value, on=self._faults.on)
 
     def _wait(self, seconds: float) -> bool:
         """Let `seconds` pass. Returns False where the user quits meanwhile."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import re
 import secrets
 import socket
 import threading
@@ -26,6 +27,7 @@ _SWITCH: Final = (
 )
 _NOTHING: Final = "-"
 _JOIN, _LEAVE, _SET = "/join", "/leave", "/fault"  # asked of the secondary, which is always there
+_HERE: Final = re.compile(r"http://127\.0\.0\.1:[0-9]+/[a-z0-9-]+")  # whoever may write to the store: nowhere else
 _SECONDS: Final = 2.0  # for a request to it
 _SILENT: Final = 6.0  # seconds without a request after which nobody reads any more: each run asks every two
 _FORGET: Final = 86400.0  # seconds after which the store may forget the ports
@@ -210,7 +212,8 @@ def _find(store: Store, name: str) -> tuple[Place | None, str | None]:
         held = store.read([name]).get(name)
         if held is not None:
             version = held.version
-            place = Place(json.loads(held.body), joined=True)
-            if place.join():
+            about = json.loads(held.body)
+            place = Place(about, joined=True)
+            if all(_HERE.fullmatch(about[each]) for each in ("primary", "secondary")) and place.join():
                 return place, version
     return None, version

@@ -434,3 +434,17 @@ def test_what_happens_meanwhile_is_shown_at_once_and_in_order() -> None:
         for event in _half_open(22)[1:]:
             screen(event)
         assert "[ OPEN ]" in _now(screen)
+
+
+@pytest.mark.parametrize("below", [0, 1])
+def test_the_summary_leaves_room_for_what_follows_it(below: int) -> None:
+    left = []
+    for height in range(22, 42):
+        stream = io.StringIO()
+        console = Console(file=stream, force_terminal=True, width=80, height=height)
+        with LiveScreen(console, below=below, sleep=lambda _: None) as screen:
+            for _, event in whole():
+                screen(event)
+        _, _, after = stream.getvalue().rpartition("\x1b[?1049l")
+        left.append(height - after.count("\n"))
+    assert min(left) == 2 + below

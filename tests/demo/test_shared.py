@@ -120,6 +120,21 @@ def test_another_server_on_its_port_is_not_joined(standin: StandIn) -> None:
         assert host is not None
 
 
+def test_the_store_leads_nowhere_but_to_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(Place, "join", lambda self: asked.append(self.connection_string))
+    store = _store("elsewhere")
+    with shared_stand_in(store, _start):
+        pass
+    name = _name_in(store)
+    for url in ("http://192.0.2.1:80/devstoreaccount1", "https://127.0.0.1:443/x", "http://127.0.0.1:1@192.0.2.1/x"):
+        about = {"id": "x", "primary": "http://127.0.0.1:9/devstoreaccount1", "secondary": url}
+        store.compare_and_set(name, json.dumps(about).encode(), store.read([name])[name].version)
+        with shared_stand_in(store, _start) as (_, host):
+            assert host is not None
+    assert asked == []
+
+
 class _Broken:
     """A store that is down."""
 
