@@ -6,6 +6,7 @@ error of anything else in the pipeline (a credential that cannot sign in, a miss
 
 from __future__ import annotations
 
+import functools
 import time
 from collections import deque
 from typing import Any, Final
@@ -25,6 +26,7 @@ from azure.core.pipeline.policies import AsyncHTTPPolicy, HTTPPolicy
 from failover.breaker import FailureReported, Permit
 from failover.breaker.retry_after import retry_after_of
 from failover.storage import _sdk
+from failover.storage.answers import is_failure_status
 from failover.storage.body import Deadline
 from failover.storage.causes import (
     describe_status,
@@ -36,6 +38,8 @@ from failover.storage.causes import (
     is_timeout,
 )
 from failover.storage.errors import forget_context
+from failover.storage.hedging import Outpaced, Race, Run
+from failover.storage.runtime import run_sync
 
 ATTEMPT: Final = "failover_attempt"
 """Where the context of a request holds its `Attempt`."""
@@ -103,6 +107,11 @@ class Timeouts:
         return seconds if isinstance(seconds, (int, float)) else None
 
     @property
+    def end_by_limit(self) -> bool:
+        """Whether each wait ends by `limit`."""
+        return self._connect_limited and (self._read_limited or self._one)
+
+    @property
     def silence(self) -> float | None:
         """Seconds that may be waited for a body beside what its bytes take; None: for ever."""
         return 2 * self.read if isinstance(self.read, (int, float)) else None
@@ -112,6 +121,7 @@ class NoPlace:
     """In the place of a permit: an attempt of which the circuit learns nothing."""
 
     is_probe = False
+    is_last_resort = True
 
     def succeeded(self, _seconds: float | None = None) -> None:
         """It does not count."""
@@ -147,6 +157,8 @@ class Attempt:
         "insertion",
         "latency",
         "location",
+        "race",
+        "run",
         "silence",
         "timeouts",
     )
@@ -164,6 +176,8 @@ class Attempt:
         self.latency = 0.0
         self.insertion: object = None
         self._permit: Permit | NoPlace | None = permit
+        self.race: Race | None = None
+        self.run: Run | None = None
         self.silence = silence
         self._abandoned = abandoned
         self._error: BaseException | None = None
@@ -181,14 +195,16 @@ class Attempt:
         """A request goes down the pipeline. insertion: which one of the probe it is to meet."""
         self.insertion = insertion
         self._error = self._status = None
-        self._began = 0.0
+        if self.run is None:
+            self._began = 0.0
 
     # --- what the transport does, told by the probe -------------------------------------------------------------
 
     def sent(self, transport: Any) -> None:
         """The transport gets the request now."""
-        self._queued = _sdk.waits_for_connection(transport)
-        self._began = time.perf_counter()
+        if self.run is None:
+            self._queued = _sdk.waits_for_connection(transport)
+            self._began = time.perf_counter()
 
     def answered(self, response: PipelineResponse[Any, Any]) -> None:
         """It has given an answer, whose body may be still to come."""
@@ -203,6 +219,10 @@ class Attempt:
         """It has raised an error."""
         self._error = error
 
+    def hold(self, run: Run | None) -> None:
+        """Its request is on its way in a race; None: it has come back."""
+        self.run = run
+
     # --- what came of it ----------------------------------------------------------------------------------------
 
     def is_to_blame(self, error: BaseException) -> bool:
@@ -213,6 +233,30 @@ class Attempt:
         # A policy that read the body: it broke off. After a 401 it is rather a sign-in that failed.
         return self._status not in (None, 401) and is_body_failure(error)
 
+    def lost(self, run: Run, *, patience: float, limit: float) -> None:
+        """Another endpoint has answered the read before; `run` has come back since, or has not within `limit` seconds.
+
+        patience: seconds that a probe may take to be a success all the same.
+        """
+        http = None if run.response is None else run.response.http_response
+        permit = self._permit
+        if isinstance(permit, Permit):
+            slow = permit.breaker.policy.timeout
+            if not run.is_done:
+                self.failed(f"no answer within {limit:g} s")
+            elif run.error is not None:
+                # Of a pooled connection that went stale, too, this is all that is heard.
+                if is_endpoint_failure(run.error) and not is_reset(run.error):
+                    self.failed(Failure.of_error(run.error, self.timeouts).cause)
+            elif http is not None and is_failure_status(http.status_code):
+                self.failed(describe_status(http.status_code, http.reason, http.headers), http)
+            elif (permit.is_probe and run.seconds <= patience) or (slow is not None and run.seconds > slow):
+                self.latency = 0.0 if self._queued else run.seconds
+                self.succeeded()
+            self.released()
+        if http is not None:
+            _sdk.close(http)
+
     @property
     def was_probed(self) -> bool:
         """Whether its request has passed the probe."""
@@ -221,6 +265,16 @@ class Attempt:
     def was_reset(self, error: BaseException) -> bool:
         """Whether the connection went away before a byte of the answer: one of the pool may have been stale."""
         return error is self._error and is_reset(error)
+
+    @property
+    def is_probe(self) -> bool:
+        """Whether it decides if a half-open circuit closes."""
+        return self._permit is not None and self._permit.is_probe
+
+    @property
+    def is_last_resort(self) -> bool:
+        """Whether the circuit would have refused it."""
+        return self._permit is not None and self._permit.is_last_resort
 
     @property
     def is_open(self) -> bool:
@@ -320,7 +374,13 @@ class Probe(HTTPPolicy[Any, Any]):
             return self.next.send(request)
         attempt.sent(request.context.transport)
         try:
-            response = self.next.send(request)
+            if attempt.race is None:
+                response = self.next.send(request)
+            else:
+                send = functools.partial(self.next.send, request)
+                response = run_sync(attempt.race.send(attempt.run, send, attempt.hold))
+        except Outpaced:
+            raise
         except BaseException as error:
             attempt.raised(error)
             raise
@@ -338,7 +398,13 @@ class AsyncProbe(AsyncHTTPPolicy[Any, Any]):
             return await self.next.send(request)
         attempt.sent(request.context.transport)
         try:
-            response = await self.next.send(request)
+            if attempt.race is None:
+                response = await self.next.send(request)
+            else:
+                send = functools.partial(self.next.send, request)
+                response = await attempt.race.send(attempt.run, send, attempt.hold)
+        except Outpaced:
+            raise
         except BaseException as error:
             attempt.raised(error)
             raise

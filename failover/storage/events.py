@@ -28,12 +28,13 @@ class ReadEnded:
 
     `endpoint` answered (of a body that broke off: the one that sent the end), None where neither did. `attempts`
     counts the requests sent to both endpoints. `seconds` is the time from the call to its end; a streamed body ends
-    when its reader has taken the last of it.
+    when its reader has taken the last of it. `hedged`: both endpoints were asked at the same time.
     """
 
     endpoint: str | None
     attempts: int
     seconds: float
+    hedged: bool = False
 
 
 GeoEvent = Transition | Retry | ReadEnded

@@ -29,6 +29,7 @@ from failover.storage.attempt import AsyncProbe, NoPlace, Probe
 from failover.storage.body import AsyncBody, Body, SyncBody
 from failover.storage.endpoints import PRIMARY, SECONDARY, Endpoints, Finder, Target, changes_something, page_token
 from failover.storage.events import GeoEvent, Listener
+from failover.storage.hedging import After, Hedging, ThreadRace, check_after, task_race
 from failover.storage.read import MOST_ATTEMPTS, GiveUp, Read, ReadContext
 from failover.storage.runtime import AsyncIO, SyncIO, run_sync
 from failover.storage.staleness import LastSync, Seen
@@ -43,6 +44,9 @@ PRODUCTION: Final = Policy(trip=ConsecutiveFailures(5), recovery=Cooldown(30.0, 
 
 _warned: Final[weakref.WeakSet[CircuitBreaker]] = weakref.WeakSet()  # of an account without a known secondary
 _MOST_PAGES: Final = 1000  # of listings that are under way
+HEDGE_OPTION: Final = "failover_hedge"
+"""Of the SDK's calls: `hedge_after` for that call alone."""
+
 _READ: Final = "failover_read"  # where the context of a request holds its `Read`
 
 
@@ -95,6 +99,7 @@ class _GeoPolicy:
     _make_probe: ClassVar[type[Any]]
     _make_attempts: ClassVar[type[Any]]
     _make_retry: ClassVar[type[Any]]
+    _make_race: ClassVar[Any]
 
     def __init__(
         self,
@@ -108,6 +113,8 @@ class _GeoPolicy:
         attempt_timeout: float = 5.0,
         max_staleness: float | None = None,
         secondary_endpoint: str | None = None,
+        hedge_after: After = None,
+        hedge_budget: float = 0.1,
         listeners: Iterable[Listener] = (),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -134,10 +141,13 @@ class _GeoPolicy:
             "attempt_timeout": attempt_timeout,
             "max_staleness": max_staleness,
             "secondary_endpoint": secondary_endpoint,
+            "hedge_after": hedge_after,
+            "hedge_budget": hedge_budget,
             "listeners": _checked_listeners(listeners),
             "clock": clock,
         }
         self.listeners: tuple[Listener, ...] = self._settings["listeners"]
+        self._hedging = Hedging(hedge_after, hedge_budget)
         self._after: Any = None
         self._before_probe: Any = None
         self._insertion = object()
@@ -234,7 +244,9 @@ class _GeoPolicy:
 
     def __copy__(self) -> Any:
         """A policy for another client: the same settings, and the same circuits."""
-        return type(self)(self.primary, self.secondary, **{**self._settings, "policy": None})
+        made = type(self)(self.primary, self.secondary, **{**self._settings, "policy": None})
+        made._hedging = self._hedging
+        return made
 
     def __reduce__(self) -> tuple[Any, ...]:
         """For pickle and deepcopy: the same settings. Circuits hold locks, and are made anew."""
@@ -282,6 +294,7 @@ class _GeoPolicy:
         """The read that answers the client's request; None where it is none, and is ready for the SDK's own retry."""
         options, http, transport = request.context.options, request.http_request, request.context.transport
         bound = _sdk.bound_location(options)
+        hedge_after: After = options.pop(HEDGE_OPTION, self._hedging.after)
         target = self._finder.find(http.url, options.get("hosts"), bound=bound)
         while self._abandoned:
             with contextlib.suppress(IndexError):  # another thread was quicker
@@ -303,7 +316,15 @@ class _GeoPolicy:
         options["retry_to_secondary"] = False  # a failover attempt asks it
         if len(order) > 1:
             options["location_mode"] = PRIMARY  # or the SDK's retry takes a 404 for a replica's that lags
-        return Read(self._shared or self._share(), request, target, order, streamed)
+        wait = self._hedge_wait(hedge_after) if bound is None and len(order) > 1 else None
+        return Read(self._shared or self._share(), request, target, order, streamed, wait)
+
+    def _hedge_wait(self, after: After) -> float | None:
+        if after is None and self._hedging.after is None:
+            return None
+        if after is not self._hedging.after:
+            check_after(HEDGE_OPTION, after)
+        return self._hedging.begin(after)
 
     def _note_answer(self, response: PipelineResponse[Any, Any]) -> None:
         """See to it that the page after this one is asked of the secondary, if this one is the secondary's.
@@ -336,6 +357,8 @@ class _GeoPolicy:
             backoff=settings["backoff"],
             attempt_timeout=settings["attempt_timeout"],
             abandoned=self._abandoned,
+            hedging=self._hedging,
+            make_race=self._make_race,
             refuses_secondary=self._refuses_secondary,
             dispatch=self._dispatch,
             is_heard=bool(self.listeners),
@@ -413,6 +436,10 @@ class GeoFailover(_GeoPolicy, HTTPPolicy[Any, Any], metaclass=_PolicyType):
             asked again with the SDK's own time-outs.
         max_staleness: Seconds, above 0; the secondary is refused when its Last Sync Time is older or cannot be had.
         secondary_endpoint: Where the secondary is, if it is not ACCOUNT-secondary: a URL, or host and path.
+        hedge_after: Seconds, above 0, after which a read without an answer also goes to the other endpoint, and the
+            first good answer wins; "p95": as long as 95 of 100 of the last thousand answers took, from the hundredth
+            on, and at least 10 ms; None: never. A probe is hedged at once. For one call: `failover_hedge=`.
+        hedge_budget: Share of the last thousand reads that may be hedged, above 0 and at most 1; five may in any case.
         listeners: Callables that take each `Retry`, `ReadEnded` and `Transition`, in the thread in which it happens.
         clock: Seconds that only grow.
 
@@ -430,6 +457,7 @@ class GeoFailover(_GeoPolicy, HTTPPolicy[Any, Any], metaclass=_PolicyType):
     _make_probe = Probe
     _make_attempts = _Attempts
     _make_retry = ExponentialRetry
+    _make_race = ThreadRace
 
     def send(self, request: PipelineRequest[Any]) -> PipelineResponse[Any, Any]:
         """Answer a request of the client's: a read from either endpoint, all else from the primary."""
@@ -465,6 +493,7 @@ class AsyncGeoFailover(_GeoPolicy, AsyncHTTPPolicy[Any, Any], metaclass=_PolicyT
     _make_probe = AsyncProbe
     _make_attempts = _AsyncAttempts
     _make_retry = AsyncExponentialRetry
+    _make_race = staticmethod(task_race)
 
     async def send(self, request: PipelineRequest[Any]) -> PipelineResponse[Any, Any]:
         """Answer a request of the client's: a read from either endpoint, all else from the primary."""

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import math
 import time
 import weakref
 from collections import deque
@@ -48,6 +49,7 @@ from failover.storage.causes import is_endpoint_failure, is_timeout
 from failover.storage.endpoints import PRIMARY, SECONDARY, Target
 from failover.storage.errors import BothEndpointsDown, NotReplicated
 from failover.storage.events import GeoEvent, ReadEnded, Retry
+from failover.storage.hedging import Hedging, Outpaced, Race, Run
 from failover.storage.runtime import IO
 
 MOST_ATTEMPTS: Final = 10
@@ -83,6 +85,8 @@ class ReadContext:
         backoff: Seconds from one try to the next.
         attempt_timeout: Seconds, for an attempt where there is another endpoint to go to.
         abandoned: Permits of bodies that nobody has read to their end.
+        hedging: When reads are hedged; None: never.
+        make_race: Between the requests of a hedged read; gives None where it cannot be run.
         refuses_secondary: Why a read must not have the secondary's answer; None: it may.
         dispatch: Tells the listeners.
         is_heard: Whether there are any.
@@ -98,6 +102,8 @@ class ReadContext:
     backoff: float
     attempt_timeout: float
     abandoned: deque[Permit | NoPlace]
+    hedging: Hedging | None
+    make_race: Callable[[float, Callable[[Run], bool]], Race | None]
     refuses_secondary: Callable[[], Awaitable[str | None]]
     dispatch: Callable[[GeoEvent], None]
     is_heard: bool
@@ -112,6 +118,8 @@ class Read:
         target: Where its resource is, at each endpoint.
         order: The endpoints that it may ask, the first one first.
         streamed: Its answer's body is read by the caller, in pieces.
+        hedge_after: Seconds without an answer after which the next endpoint is asked too, inf: only where it is a
+            probe that has none; None: never.
     """
 
     failure: AzureError | None = None
@@ -123,6 +131,7 @@ class Read:
     _resumed_at = -1  # bytes that had been delivered when the body broke off last
     _fruitless = 0  # resumptions in a row that have brought nothing
     _ended = False
+    _is_hedged = False
     _attempt: Attempt | None = None  # whose answer is being read
     _span: Span | None = None
     # Weak, since it leads back here: in a circle each read would wait for the garbage collector.
@@ -135,16 +144,19 @@ class Read:
         target: Target,
         order: tuple[str, ...],
         streamed: bool,
+        hedge_after: float | None = None,
     ) -> None:
         self._shared = shared
         self._request = request
         self._target = target
         self._order = order
         self._streamed = streamed
+        self._hedge_after = hedge_after
         self._has_body = streamed or request.http_request.method != "HEAD"
         self._absent: str | None = None  # what the secondary said that does not hold it
         self._too_slow: set[str] = set()  # endpoints whose bodies came too slowly
         self._began_open = shared.circuits[PRIMARY].state is not State.CLOSED
+        self._patience = 0.0 if hedge_after is None else hedge_after
         self._most_lost = _MOST_LOST * shared.attempt_timeout
         self._started = time.perf_counter()
         self._forget()
@@ -194,6 +206,8 @@ class Read:
 
     async def _first_answer(self, order: tuple[str, ...], judge: _Judge) -> PipelineResponse[Any, Any] | None:
         for location in order:
+            if location in self._failures:  # it has been asked aside
+                continue
             response = await self._ask(location, judge)
             if response is not None:
                 return response
@@ -297,15 +311,102 @@ class Read:
 
     async def _try(self, attempt: Attempt, judge: _Judge) -> PipelineResponse[Any, Any] | None:
         """The endpoint's answer to one request; None where it failed, and then the circuit knows."""
-        response, error = await self._send(attempt)
+        if self._hedge_after is not None and attempt.location is self._order[0] and not attempt.is_last_resort:
+            after = 0.0 if attempt.is_probe else self._hedge_after
+            attempt.race = self._shared.make_race(after, _is_good) if after < math.inf else None
+            if attempt.race is not None:
+                return await self._try_hedged(attempt, attempt.race, judge)
+        return await self._came(attempt, *await self._send(attempt), judge)
+
+    async def _try_hedged(self, leader: Attempt, race: Race, judge: _Judge) -> PipelineResponse[Any, Any] | None:
+        """As `_try`, but that the next endpoint is asked too where this one does not answer soon."""
+        options = dict(self._request.context.options)  # of which policies take out what they know
+        hedge: Attempt | None = None
+        try:
+            response, error = await self._send(leader)
+            if not isinstance(error, Outpaced):
+                return await self._came(leader, response, error, judge)
+            race.after = None
+            hedge = await self._make_hedge(leader)
+            if hedge is not None:
+                hedge.race = race
+                response, error = await self._send(hedge, _copy_of(self._request, options))
+                if not isinstance(error, Outpaced):
+                    with contextlib.suppress(Exception):  # its sign-in fails, say: the first endpoint's may not
+                        answer = await self._came(hedge, response, error, judge)
+                        if answer is not None:
+                            return answer
+            return await self._came(leader, *await self._send(leader, _copy_of(self._request, options)), judge)
+        finally:
+            if hedge is not None and hedge.run is not None:
+                self._drop(race, hedge, hedge.run)
+            if leader.run is not None:
+                self._watch(race, leader, leader.run)
+
+    async def _make_hedge(self, leader: Attempt) -> Attempt | None:
+        shared, location = self._shared, self._order[1]
+        if location is SECONDARY and await shared.refuses_secondary() is not None:
+            return None
+        try:
+            permit = shared.circuits[location].admit()
+        except CircuitOpen:
+            return None
+        assert shared.hedging is not None  # noqa: S101 (there is a hedge)
+        if not shared.hedging.take(is_probe=leader.is_probe):
+            permit.released()
+            return None
+        self._hedge_after = None
+        self._is_hedged = True
+        timeouts = self._timeouts(shared.attempt_timeout)
+        return Attempt(location, permit, timeouts, self._silence(timeouts), shared.abandoned)
+
+    def _drop(self, race: Race, attempt: Attempt, run: Run) -> None:
+        """Leave a request alone of which nothing is to be learned."""
+        attempt.released()
+        run.when_done(_close_run)
+        race.stop(run)
+
+    def _watch(self, race: Race, leader: Attempt, run: Run) -> None:
+        """Let the circuit learn what comes of a request whose read has been answered, out of its caller's way."""
+        if not leader.is_open:  # the read was cancelled
+            self._drop(race, leader, run)
+            return
+        shared, patience, hedging = self._shared, self._patience, self._shared.hedging
+        limit = shared.attempt_timeout
+
+        def learn(run: Run) -> None:
+            if hedging is not None and run.response is not None:
+                hedging.learn(run.seconds)
+            leader.lost(run, patience=patience, limit=limit)
+
+        def expire() -> None:
+            run.expires(_close_run)
+            race.stop(run)
+
+        run.when_done(learn)
+        if not leader.timeouts.end_by_limit and not run.is_done:
+            race.later(max(0.0, limit - run.age), expire)
+
+    async def _came(
+        self,
+        attempt: Attempt,
+        response: PipelineResponse[Any, Any],
+        error: BaseException | None,
+        judge: _Judge,
+    ) -> PipelineResponse[Any, Any] | None:
+        """What a request came to."""
         if error is not None and attempt.was_reset(error) and attempt.location not in self._stale:
             # A connection that went stale in the pool is no outage: what a new one comes to will tell.
             self._stale[attempt.location] = Failure.of_error(error, attempt.timeouts)
             _sdk.drop_idle_connections(self._request.context.transport)
+            attempt.race = None
             response, error = await self._send(attempt)
         if error is not None:
             self._on_error(attempt, error)
             return None
+        hedging = self._shared.hedging
+        if hedging is not None and attempt.location is self._order[0]:
+            hedging.learn(attempt.latency)
         return await self._on_answer(attempt, response, judge)
 
     async def _ask_patiently(self, attempt: Attempt) -> PipelineResponse[Any, Any] | None:
@@ -315,11 +416,13 @@ class Read:
         self._done.discard(attempt.location)
         return await self._try(attempt, self._judge_patiently)
 
-    async def _send(self, attempt: Attempt) -> tuple[PipelineResponse[Any, Any], BaseException | None]:
-        request, url = self._request, self._target.url(attempt.location)
+    async def _send(
+        self, attempt: Attempt, request: PipelineRequest[Any] | None = None
+    ) -> tuple[PipelineResponse[Any, Any], BaseException | None]:
+        request, url = request or self._request, self._target.url(attempt.location)
         if request.http_request.url != url:
             request.http_request.url = url
-        self._requests += 1
+        self._requests += attempt.run is None  # else it has been sent before
         attempt.begins(self._shared.insert_probe())
         request.context[ATTEMPT] = attempt
         options = request.context.options
@@ -537,7 +640,7 @@ class Read:
             self._ended = True
             if self._shared.is_heard:
                 seconds = time.perf_counter() - self._started
-                self._shared.dispatch(ReadEnded(location, self._requests, seconds))
+                self._shared.dispatch(ReadEnded(location, self._requests, seconds, self._is_hedged))
 
     def _guard_body(self, http: Any, headers: Mapping[str, str]) -> None:
         """See to it that a streamed body arrives whole, whoever sends its rest."""
@@ -583,6 +686,7 @@ class Read:
         self._fail(attempt, Failure.of_error(error, attempt.timeouts))
         if isinstance(error, BodyTooSlow):
             self._too_slow.add(attempt.location)
+        self._hedge_after = None  # the rest follows the first
         span = self._span
         if span is not None and span.length is not None and delivered >= span.length and not span.encoded:
             return None, 0
@@ -607,10 +711,10 @@ class Read:
 
     def _ask_for_rest(self, span: Span, delivered: int) -> int:
         """Let the next request be for the rest of a body. Returns how many of its first bytes were delivered before."""
-        context, request = self._request.context, copy.deepcopy(self._request.http_request)
         # Hooks have seen the answer that the body belongs to, and count each byte once.
-        options = {**context.options, "raw_response_hook": _ignore}
-        self._request = PipelineRequest(request, PipelineContext(context.transport, **options))
+        options = {**self._request.context.options, "raw_response_hook": _ignore}
+        request = copy.deepcopy(self._request.http_request)
+        self._request = PipelineRequest(request, PipelineContext(self._request.context.transport, **options))
         self._forget()
         return span.ask_for_rest(request.headers, delivered)
 
@@ -625,6 +729,23 @@ class Read:
             return None
 
         return judge
+
+
+def _copy_of(request: PipelineRequest[Any], options: Mapping[str, Any]) -> PipelineRequest[Any]:
+    """Another request for the same, while the first one is under way."""
+    context = PipelineContext(request.context.transport, **options)
+    for name, value in request.context.items():
+        context[name] = value
+    return PipelineRequest(copy.deepcopy(request.http_request), context)
+
+
+def _is_good(run: Run) -> bool:
+    return run.error is None and not is_failure_status(run.response.http_response.status_code)
+
+
+def _close_run(run: Run) -> None:
+    if run.response is not None:
+        _sdk.close(run.response.http_response)
 
 
 def _ignore(_response: Any) -> None:
