@@ -20,7 +20,7 @@ from azure.core.exceptions import (
     ServiceResponseError,
     ServiceResponseTimeoutError,
 )
-from azure.core.pipeline import PipelineResponse
+from azure.core.pipeline import PipelineContext, PipelineRequest, PipelineResponse
 from azure.core.pipeline.policies import AsyncHTTPPolicy, HTTPPolicy
 
 from failover.breaker import FailureReported, Permit
@@ -377,8 +377,8 @@ class Probe(HTTPPolicy[Any, Any]):
             if attempt.race is None:
                 response = self.next.send(request)
             else:
-                send = functools.partial(self.next.send, request)
-                response = run_sync(attempt.race.send(attempt.run, send, attempt.hold))
+                send = functools.partial(self.next.send, _aside(request))
+                response = _here(request, run_sync(attempt.race.send(attempt.run, send, attempt.hold)))
         except Outpaced:
             raise
         except BaseException as error:
@@ -401,8 +401,8 @@ class AsyncProbe(AsyncHTTPPolicy[Any, Any]):
             if attempt.race is None:
                 response = await self.next.send(request)
             else:
-                send = functools.partial(self.next.send, request)
-                response = await attempt.race.send(attempt.run, send, attempt.hold)
+                send = functools.partial(self.next.send, _aside(request))
+                response = _here(request, await attempt.race.send(attempt.run, send, attempt.hold))
         except Outpaced:
             raise
         except BaseException as error:
@@ -410,3 +410,14 @@ class AsyncProbe(AsyncHTTPPolicy[Any, Any]):
             raise
         attempt.answered(response)
         return response
+
+
+def _aside(request: PipelineRequest[Any]) -> PipelineRequest[Any]:
+    """The same request, with options that stay as they are while it is under way."""
+    context = PipelineContext(request.context.transport, **request.context.options)
+    return PipelineRequest(request.http_request, context)
+
+
+def _here(request: PipelineRequest[Any], response: PipelineResponse[Any, Any]) -> PipelineResponse[Any, Any]:
+    """What came of it, for the policies that have sent `request`."""
+    return PipelineResponse(response.http_request, response.http_response, request.context)

@@ -43,6 +43,8 @@ def test_default_policies_are_for_production(geo_failover: Any) -> None:
         ("attempt_timeout", 5.0),
         ("max_staleness", None),
         ("secondary_endpoint", None),
+        ("hedge_after", None),
+        ("hedge_budget", 0.1),
         ("listeners", ()),
     ]
     assert repr(parameters["retry"].default) == "ExponentialRetry()"
