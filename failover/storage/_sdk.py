@@ -1,4 +1,4 @@
-"""All that this package knows of the insides of the SDK, requests, urllib3 and aiohttp: one short function each.
+"""All that this package knows of the insides of the SDK, asyncio, requests, urllib3 and aiohttp, in short functions.
 
 docs/sdk-internals.md lists what each relies on, what breaks if that goes, and what is done then. The tests of this file
 run against the oldest and the newest supported azure-storage-blob.
@@ -109,6 +109,15 @@ def takes_read_timeout(transport: Any) -> bool:
 @functools.lru_cache(maxsize=64)
 def _takes_read_timeout(kind: Hashable) -> bool:
     return _ONE_TIMEOUT.isdisjoint(each.__name__ for each in kind.__mro__)  # type: ignore[attr-defined]  # a class
+
+
+def ends_when_dropped(transport: Any) -> bool:
+    """Whether nobody has to wait for a request that is of no use any more.
+
+    Of some transports it runs in a thread of its event loop's, for which the end of the loop, and the interpreter's
+    exit, waits.
+    """
+    return takes_read_timeout(transport)  # they are the same
 
 
 def drop_idle_connections(transport: Any) -> None:
@@ -311,6 +320,12 @@ def _is_same_rest(one: Any, other: Any) -> bool:
 
 def _unwrapped(policy: Any) -> Any:
     return getattr(policy, "_policy", policy)
+
+
+def leave_alone(task: Any) -> None:
+    """Let asyncio not complain of a task that its program's event loop is closed before."""
+    with suppress(AttributeError):  # of a task factory of the program's own
+        task._log_destroy_pending = False
 
 
 # --- a response -----------------------------------------------------------------------------------------------------

@@ -141,7 +141,7 @@ class Attempt:
 
     Args:
         location: The endpoint that is asked.
-        permit: Of its circuit.
+        permit: Of its circuit; None: the circuit is to learn nothing.
         timeouts: Of the request.
         silence: Seconds for the `Deadline` of a body; None: for ever.
         abandoned: Takes the permit of an attempt that nobody has settled.
@@ -155,6 +155,7 @@ class Attempt:
         "_queued",
         "_status",
         "insertion",
+        "is_outpaced",
         "latency",
         "location",
         "race",
@@ -166,12 +167,13 @@ class Attempt:
     def __init__(
         self,
         location: str,
-        permit: Permit | NoPlace,
+        permit: Permit | NoPlace | None,
         timeouts: Timeouts,
         silence: float | None,
         abandoned: deque[Permit | NoPlace],
     ) -> None:
         self.location = location
+        self.is_outpaced = False  # whatever policies have made of the error that said so
         self.timeouts = timeouts
         self.latency = 0.0
         self.insertion: object = None
@@ -195,6 +197,7 @@ class Attempt:
         """A request goes down the pipeline. insertion: which one of the probe it is to meet."""
         self.insertion = insertion
         self._error = self._status = None
+        self.is_outpaced = False
         if self.run is None:
             self._began = 0.0
 
@@ -202,6 +205,7 @@ class Attempt:
 
     def sent(self, transport: Any) -> None:
         """The transport gets the request now."""
+        self.is_outpaced = False
         if self.run is None:
             self._queued = _sdk.waits_for_connection(transport)
             self._began = time.perf_counter()
@@ -218,6 +222,7 @@ class Attempt:
     def raised(self, error: BaseException) -> None:
         """It has raised an error."""
         self._error = error
+        self.is_outpaced = isinstance(error, Outpaced)
 
     def hold(self, run: Run | None) -> None:
         """Its request is on its way in a race; None: it has come back."""
@@ -256,6 +261,11 @@ class Attempt:
             self.released()
         if http is not None:
             _sdk.close(http)
+
+    @property
+    def age(self) -> float:
+        """Seconds since its request was sent."""
+        return time.perf_counter() - self._began
 
     @property
     def was_probed(self) -> bool:
@@ -379,8 +389,6 @@ class Probe(HTTPPolicy[Any, Any]):
             else:
                 send = functools.partial(self.next.send, _aside(request))
                 response = _here(request, run_sync(attempt.race.send(attempt.run, send, attempt.hold)))
-        except Outpaced:
-            raise
         except BaseException as error:
             attempt.raised(error)
             raise
@@ -403,8 +411,6 @@ class AsyncProbe(AsyncHTTPPolicy[Any, Any]):
             else:
                 send = functools.partial(self.next.send, _aside(request))
                 response = _here(request, await attempt.race.send(attempt.run, send, attempt.hold))
-        except Outpaced:
-            raise
         except BaseException as error:
             attempt.raised(error)
             raise

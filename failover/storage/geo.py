@@ -25,7 +25,7 @@ from failover.breaker import BreakerEvent, CircuitBreaker, ConsecutiveFailures, 
 from failover.breaker.forks import ForkSafeLock
 from failover.breaker.stores import arguments_of, open_store
 from failover.storage import _sdk
-from failover.storage.attempt import AsyncProbe, NoPlace, Probe
+from failover.storage.attempt import AsyncProbe, Attempt, NoPlace, Probe
 from failover.storage.body import AsyncBody, Body, SyncBody
 from failover.storage.endpoints import PRIMARY, SECONDARY, Endpoints, Finder, Target, changes_something, page_token
 from failover.storage.events import GeoEvent, Listener
@@ -316,7 +316,8 @@ class _GeoPolicy:
         options["retry_to_secondary"] = False  # a failover attempt asks it
         if len(order) > 1:
             options["location_mode"] = PRIMARY  # or the SDK's retry takes a 404 for a replica's that lags
-        wait = self._hedge_wait(hedge_after) if bound is None and len(order) > 1 else None
+        may_hedge = bound is None and len(order) > 1 and _sdk.ends_when_dropped(transport)
+        wait = self._hedge_wait(hedge_after) if may_hedge else None
         return Read(self._shared or self._share(), request, target, order, streamed, wait)
 
     def _hedge_wait(self, after: After) -> float | None:
@@ -398,8 +399,8 @@ class _GeoPolicy:
     async def _ask_staleness(self) -> float:
         return await self._last_sync.ask(self._after, self._seen)
 
-    async def _refuses_secondary(self) -> str | None:
-        return await self._last_sync.refuses(self.next, self._seen)
+    async def _refuses_secondary(self, attempt: Attempt | None) -> str | None:
+        return await self._last_sync.refuses(self.next, self._seen, attempt)
 
     def _dispatch(self, event: GeoEvent) -> None:
         _dispatch(self.listeners, event)

@@ -8,6 +8,7 @@ request under way is a `Run`: in a thread of ours, or in a task of the caller's 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import math
 import os
@@ -18,6 +19,9 @@ from collections import deque
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
 from typing import Any, Final, Literal
+
+from failover.breaker.forks import ForkSafeLock
+from failover.storage import _sdk
 
 After = float | Literal["p95"] | None
 """Seconds without an answer after which a read is hedged; "p95": as long as 95 of 100 answers take; None: never."""
@@ -56,9 +60,8 @@ class Hedging:
             raise ValueError(f"hedge_budget must be a share of reads above 0 and at most 1, not {budget!r}")
         self.after: After = after
         self._budget = budget
-        self._lock = threading.Lock()
+        self._lock = ForkSafeLock()
         self._hedges: deque[int] = deque(maxlen=WINDOW)  # of each of the last reads
-        self._spent = 0  # their sum
         self._seconds: deque[float] = deque(maxlen=WINDOW)
         self._unlearned = 0
         self._p95 = math.inf
@@ -66,8 +69,6 @@ class Hedging:
     def begin(self, after: After) -> float | None:
         """Count a read. Returns the seconds after which it is hedged; inf: only a probe is, at once; None: never."""
         with self._lock:
-            if len(self._hedges) == WINDOW:
-                self._spent -= self._hedges[0]
             self._hedges.append(0)
         return self._p95 if after == "p95" else after
 
@@ -75,14 +76,13 @@ class Hedging:
         """Count a hedge, if the budget allows one. That of a probe it allows in any case: there are few."""
         with self._lock:
             allowed = max(self._budget * len(self._hedges), FREE)
-            if self._spent + 1 > allowed and not is_probe:
+            if sum(self._hedges) + 1 > allowed and not is_probe:
                 return False
             self._hedges[-1] += 1
-            self._spent += 1
             return True
 
     def learn(self, seconds: float) -> None:
-        """Take down how long an endpoint took to answer."""
+        """Take down how long a read waited for its answer."""
         with self._lock:
             self._seconds.append(seconds)
             self._unlearned += 1
@@ -227,7 +227,8 @@ class ThreadRace(Race):
     def later(self, seconds: float, call: Callable[[], None]) -> None:
         timer = threading.Timer(seconds, call)
         timer.daemon = True
-        timer.start()
+        with contextlib.suppress(RuntimeError):  # no thread can be had: the request's own time-outs end it
+            timer.start()
 
     def _start(self, send: Callable[[], Any]) -> Run:
         run, context = Run(), contextvars.copy_context()
@@ -277,6 +278,7 @@ class TaskRace(Race):
             self._wake()
 
         run.task = self._loop.create_task(work())
+        _sdk.leave_alone(run.task)
         _tasks.add(run.task)
         run.task.add_done_callback(_tasks.discard)
         return run
@@ -315,11 +317,14 @@ if hasattr(os, "register_at_fork"):
 
 
 def _in_a_thread(work: Callable[[], None]) -> None:
-    """Let a thread that is idle do some work, or a new one."""
+    """Let a thread that is idle do some work, or a new one; or do it here, where none can be had."""
     try:
         _idle.pop().put(work)
     except IndexError:
-        threading.Thread(target=_work, args=(work,), name="failover-hedge", daemon=True).start()
+        try:
+            threading.Thread(target=_work, args=(work,), name="failover-hedge", daemon=True).start()
+        except RuntimeError:  # there are too many, or the interpreter is about to exit
+            work()
 
 
 def _work(work: Callable[[], None]) -> None:

@@ -49,7 +49,7 @@ from failover.storage.causes import is_endpoint_failure, is_timeout
 from failover.storage.endpoints import PRIMARY, SECONDARY, Target
 from failover.storage.errors import BothEndpointsDown, NotReplicated
 from failover.storage.events import GeoEvent, ReadEnded, Retry
-from failover.storage.hedging import Hedging, Outpaced, Race, Run
+from failover.storage.hedging import Hedging, Race, Run
 from failover.storage.runtime import IO
 
 MOST_ATTEMPTS: Final = 10
@@ -87,7 +87,8 @@ class ReadContext:
         abandoned: Permits of bodies that nobody has read to their end.
         hedging: When reads are hedged; None: never.
         make_race: Between the requests of a hedged read; gives None where it cannot be run.
-        refuses_secondary: Why a read must not have the secondary's answer; None: it may.
+        refuses_secondary: Why a read must not have the secondary's answer; None: it may. Takes the attempt as which it
+            is to ask, if it has to: where there is one, it waits for no other read that asks.
         dispatch: Tells the listeners.
         is_heard: Whether there are any.
     """
@@ -104,7 +105,7 @@ class ReadContext:
     abandoned: deque[Permit | NoPlace]
     hedging: Hedging | None
     make_race: Callable[[float, Callable[[Run], bool]], Race | None]
-    refuses_secondary: Callable[[], Awaitable[str | None]]
+    refuses_secondary: Callable[[Attempt | None], Awaitable[str | None]]
     dispatch: Callable[[GeoEvent], None]
     is_heard: bool
 
@@ -230,7 +231,7 @@ class Read:
         """Its answer, or None where it gave none: its circuit refuses, or all tries failed."""
         shared = self._shared
         if location is SECONDARY and len(self._order) > 1:
-            reason = await shared.refuses_secondary()
+            reason = await shared.refuses_secondary(None)
             if reason is not None:
                 self._failures[location] = Failure.of_refusal(reason)
                 return None
@@ -324,28 +325,42 @@ class Read:
         hedge: Attempt | None = None
         try:
             response, error = await self._send(leader)
-            if not isinstance(error, Outpaced):
-                return await self._came(leader, response, error, judge)
-            race.after = None
-            hedge = await self._make_hedge(leader)
-            if hedge is not None:
-                hedge.race = race
-                response, error = await self._send(hedge, _copy_of(self._request, options))
-                if not isinstance(error, Outpaced):
-                    with contextlib.suppress(Exception):  # its sign-in fails, say: the first endpoint's may not
-                        answer = await self._came(hedge, response, error, judge)
-                        if answer is not None:
-                            return answer
-            return await self._came(leader, *await self._send(leader, _copy_of(self._request, options)), judge)
+            if leader.is_outpaced:
+                race.after = None
+                hedge = await self._make_hedge(leader, race)
+                if hedge is not None:
+                    answer = await self._hedged(hedge, _copy_of(self._request, options), judge)
+                    if answer is not None:
+                        self._learn(leader)
+                        return answer
+                while leader.is_outpaced:
+                    response, error = await self._send(leader, _copy_of(self._request, options))
+            return await self._came(leader, response, error, judge)
+        except BaseException:  # it was cancelled, say: nobody waits for what is under way
+            leader.released()
+            raise
         finally:
             if hedge is not None and hedge.run is not None:
                 self._drop(race, hedge, hedge.run)
             if leader.run is not None:
                 self._watch(race, leader, leader.run)
 
-    async def _make_hedge(self, leader: Attempt) -> Attempt | None:
+    async def _hedged(
+        self, hedge: Attempt, request: PipelineRequest[Any], judge: _Judge
+    ) -> PipelineResponse[Any, Any] | None:
+        """The answer of the next endpoint; None where it has none, or comes too late."""
+        response, error = await self._send(hedge, request)
+        if hedge.is_outpaced:
+            return None
+        with contextlib.suppress(Exception):  # its sign-in fails, say: the first endpoint's may not
+            return await self._came(hedge, response, error, judge)
+        return None
+
+    async def _make_hedge(self, leader: Attempt, race: Race) -> Attempt | None:
         shared, location = self._shared, self._order[1]
-        if location is SECONDARY and await shared.refuses_secondary() is not None:
+        timeouts = self._timeouts(shared.attempt_timeout)
+        question = Attempt(location, None, timeouts, None, shared.abandoned)
+        if location is SECONDARY and not await self._may_have_secondary(question, race):
             return None
         try:
             permit = shared.circuits[location].admit()
@@ -357,8 +372,20 @@ class Read:
             return None
         self._hedge_after = None
         self._is_hedged = True
-        timeouts = self._timeouts(shared.attempt_timeout)
-        return Attempt(location, permit, timeouts, self._silence(timeouts), shared.abandoned)
+        hedge = Attempt(location, permit, timeouts, self._silence(timeouts), shared.abandoned)
+        hedge.race = race
+        return hedge
+
+    async def _may_have_secondary(self, question: Attempt, race: Race) -> bool:
+        """Whether the secondary is recent enough; if it has to be asked, the first endpoint may answer meanwhile."""
+        question.race = race
+        try:
+            return await self._shared.refuses_secondary(question) is None
+        except Exception:  # noqa: BLE001 (its sign-in fails, say, or it came too late)
+            return False
+        finally:
+            if question.run is not None:
+                self._drop(race, question, question.run)
 
     def _drop(self, race: Race, attempt: Attempt, run: Run) -> None:
         """Leave a request alone of which nothing is to be learned."""
@@ -371,12 +398,9 @@ class Read:
         if not leader.is_open:  # the read was cancelled
             self._drop(race, leader, run)
             return
-        shared, patience, hedging = self._shared, self._patience, self._shared.hedging
-        limit = shared.attempt_timeout
+        patience, limit = self._patience, self._shared.attempt_timeout
 
         def learn(run: Run) -> None:
-            if hedging is not None and run.response is not None:
-                hedging.learn(run.seconds)
             leader.lost(run, patience=patience, limit=limit)
 
         def expire() -> None:
@@ -395,19 +419,17 @@ class Read:
         judge: _Judge,
     ) -> PipelineResponse[Any, Any] | None:
         """What a request came to."""
-        if error is not None and attempt.was_reset(error) and attempt.location not in self._stale:
-            # A connection that went stale in the pool is no outage: what a new one comes to will tell.
-            self._stale[attempt.location] = Failure.of_error(error, attempt.timeouts)
-            _sdk.drop_idle_connections(self._request.context.transport)
-            attempt.race = None
-            response, error = await self._send(attempt)
         if error is not None:
             self._on_error(attempt, error)
             return None
-        hedging = self._shared.hedging
-        if hedging is not None and attempt.location is self._order[0]:
-            hedging.learn(attempt.latency)
+        if attempt.location is self._order[0]:
+            self._learn(attempt)
         return await self._on_answer(attempt, response, judge)
+
+    def _learn(self, first: Attempt) -> None:
+        """There is an answer: take down how long after the first request."""
+        if self._shared.hedging is not None:
+            self._shared.hedging.learn(first.age)
 
     async def _ask_patiently(self, attempt: Attempt) -> PipelineResponse[Any, Any] | None:
         """Ask an endpoint again that gave no answer in time, with the SDK's own time-outs."""
@@ -419,7 +441,19 @@ class Read:
     async def _send(
         self, attempt: Attempt, request: PipelineRequest[Any] | None = None
     ) -> tuple[PipelineResponse[Any, Any], BaseException | None]:
-        request, url = request or self._request, self._target.url(attempt.location)
+        request = request or self._request
+        response, error = await self._send_once(attempt, request)
+        if error is not None and attempt.was_reset(error) and attempt.location not in self._stale:
+            # A connection that went stale in the pool is no outage: what a new one comes to will tell.
+            self._stale[attempt.location] = Failure.of_error(error, attempt.timeouts)
+            _sdk.drop_idle_connections(request.context.transport)
+            response, error = await self._send_once(attempt, request)
+        return response, error
+
+    async def _send_once(
+        self, attempt: Attempt, request: PipelineRequest[Any]
+    ) -> tuple[PipelineResponse[Any, Any], BaseException | None]:
+        url = self._target.url(attempt.location)
         if request.http_request.url != url:
             request.http_request.url = url
         self._requests += attempt.run is None  # else it has been sent before

@@ -17,6 +17,7 @@ from azure.core.exceptions import AzureError
 from azure.core.pipeline import PipelineContext, PipelineRequest
 from azure.core.rest import HttpRequest
 
+from failover.storage.attempt import ATTEMPT, Attempt
 from failover.storage.causes import failure_cause
 from failover.storage.endpoints import Endpoints, blob_address
 from failover.storage.runtime import IO
@@ -61,12 +62,13 @@ class LastSync:
         self._trouble: str | None = None  # what the last question came to
         self._asking = False
 
-    async def ask(self, policy: Any, seen: Seen | None) -> float:
+    async def ask(self, policy: Any, seen: Seen | None, attempt: Attempt | None = None) -> float:
         """The age of the Last Sync Time in seconds; inf where the secondary has never synchronised.
 
         Args:
             policy: The rest of the client's pipeline.
             seen: The client's last request; None: there was none.
+            attempt: The question takes part in its race; None: it is waited for.
 
         Raises:
             AzureError: The secondary does not tell, or is not known.
@@ -77,23 +79,28 @@ class LastSync:
         request = stats_request(blob_address(secondary), like=like, version=headers.get("x-ms-version"))
         timeouts = {"connection_timeout": self._timeout, "read_timeout": self._timeout}
         asked = self._clock()
-        response = await self._io.send(policy, PipelineRequest(request, PipelineContext(transport, **timeouts)))
+        context = PipelineContext(transport, **timeouts)
+        if attempt is not None:
+            context[ATTEMPT] = attempt
+        response = await self._io.send(policy, PipelineRequest(request, context))
         answer = response.http_response
         age = staleness(answer.status_code, answer.headers, answer.text())
         self._synced_at = max(self._synced_at, asked - age)
         return age
 
-    async def refuses(self, policy: Any, seen: Seen | None) -> str | None:
-        """Why a read must not have the secondary's answer, where it must not."""
+    async def refuses(self, policy: Any, seen: Seen | None, attempt: Attempt | None = None) -> str | None:
+        """Why a read must not have the secondary's answer, where it must not. Args: see `ask`."""
         limit = self._limit
         if limit is None or self._clock() - self._synced_at <= limit:
             return None
+        if self._asking and attempt is not None:
+            return "another read is asking for its Last Sync Time"
         while self._asking and seen is not None:  # another read is: no lock works in threads and in any event loop
             await self._io.sleep(seen[2], _POLL)
         if self._clock() - self._looked_at >= _LOOK_AGAIN:
             self._asking, self._trouble = True, None
             try:
-                await self.ask(policy, seen)
+                await self.ask(policy, seen, attempt)
             except AzureError as error:
                 self._trouble = f"its Last Sync Time cannot be had: {failure_cause(error, self._timeout)}"
             finally:

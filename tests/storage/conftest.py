@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from azure.storage.blob.aio import ExponentialRetry as AsyncExponentialRetry
 
 from failover.storage import GeoFailover
 from tests.storage.async_client import WaitingGeoFailover
+from tests.storage.gates import Gate
 
 
 @pytest.fixture(params=["sync", "aio"])
@@ -29,3 +31,11 @@ def geo_failover(client_kind: str) -> Any:
 def sdk_retry(client_kind: str) -> Any:
     """The SDK's `ExponentialRetry` of its kind."""
     return ExponentialRetry if client_kind == "sync" else AsyncExponentialRetry
+
+
+@pytest.fixture
+def gate() -> Iterator[Gate]:
+    """It is open at the end, so that no server waits at it."""
+    made = Gate()
+    yield made
+    made.open()

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import copy
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any, Final
+from typing import Any
 
 import pytest
 
@@ -15,69 +13,8 @@ from failover.storage import NotReplicated, ReadEnded
 from failover.storage.hedging import FREE, LEAST_SEEN, LEAST_WAIT, WINDOW, Hedging
 from tests.storage.account import CONTENT, HELLO
 from tests.storage.clients import BLOCK, TEACHING, blob_of, connect
-from tests.storage.raw_server import Answer, Asked, Pair, RawServer, ranged
-
-SOON: Final = 0.02
-"""Seconds, for `hedge_after`: a healthy answer over loopback takes a tenth."""
-LONG: Final = 30.0
-"""Seconds that a test waits at most for what is to happen."""
-
-
-class Gate:
-    """Lets answers go on when it is opened."""
-
-    def __init__(self) -> None:
-        self._open = threading.Event()
-        self.waiting = threading.Semaphore(0)
-
-    def __call__(self, answer: Callable[[Asked], Answer]) -> Callable[[Asked], Answer]:
-        def later(asked: Asked) -> Answer:
-            if asked.method in ("GET", "HEAD"):
-                self.waiting.release()
-                self._open.wait(LONG)
-            return answer(asked)
-
-        return later
-
-    def open(self) -> None:
-        self._open.set()
-
-
-def hello(asked: Asked) -> Answer:
-    if asked.method == "HEAD":
-        return Answer(f'HTTP/1.1 200 OK\nETag: "0x1"\nx-ms-blob-type: BlockBlob\nContent-Length: {len(HELLO)}')
-    return ranged(HELLO, asked)
-
-
-def status(code: int, error: str = "") -> Callable[[Asked], Answer]:
-    def answer(_asked: Asked) -> Answer:
-        return Answer(f"HTTP/1.1 {code} No\nContent-Length: 0\nx-ms-error-code: {error}")
-
-    return answer
-
-
-@contextmanager
-def account(primary: Callable[[Asked], Answer], secondary: Callable[[Asked], Answer] = hello) -> Iterator[Pair]:
-    with RawServer(primary) as first, RawServer(secondary, path="/devstoreaccount1-secondary") as second:
-        yield Pair(first, second)
-
-
-@pytest.fixture
-def gate() -> Iterator[Gate]:
-    made = Gate()
-    yield made
-    made.open()
-
-
-def eventually(holds: Callable[[], bool]) -> None:
-    """Wait for what another thread, or the loop, does."""
-    pause = threading.Event()
-    for _ in range(int(LONG / 0.01)):
-        if holds():
-            return
-        pause.wait(0.01)
-    pytest.fail("it never came true")
-
+from tests.storage.gates import LONG, SOON, Gate, account, eventually, hello, losers, status
+from tests.storage.raw_server import Answer, Asked, ranged
 
 # --- which answer wins ----------------------------------------------------------------------------------------------
 
@@ -88,7 +25,7 @@ def test_the_other_endpoint_answers_for_one_that_hangs(geo_failover: Any, gate: 
     with account(gate(hello)) as pair:
         assert blob_of(pair, policy).download_blob().readall() == HELLO
 
-        assert pair.trail() == "1 at the primary, 1 at the secondary"
+        eventually(lambda: pair.trail() == "1 at the primary, 1 at the secondary")
         ended = [each for each in told if isinstance(each, ReadEnded)]
         assert [(each.endpoint, each.attempts, each.hedged) for each in ended] == [("secondary", 2, True)]
         gate.open()
@@ -206,16 +143,8 @@ def test_a_primary_that_answers_late_has_neither_failed_nor_succeeded(geo_failov
         assert blob.download_blob().readall() == HELLO
         gate.open()
         assert sent.wait(LONG)
-        eventually(lambda: not policy_runs())
+        eventually(lambda: not losers())
         assert policy.primary.snapshot()["failures"] == 1
-
-
-def policy_runs() -> list[str]:
-    """Threads of losers that still wait."""
-    from failover.storage import hedging
-
-    busy = sum(thread.name == "failover-hedge" for thread in threading.enumerate()) - len(hedging._idle)
-    return ["busy"] * busy
 
 
 @pytest.mark.parametrize("caller_sets", [{}, {"read_timeout": LONG, "connection_timeout": LONG}])
