@@ -1,4 +1,4 @@
-"""All that this package knows of the insides of the SDK, asyncio, requests, urllib3 and aiohttp, in short functions.
+"""All that this package knows of the insides of the SDK, asyncio, requests, urllib3, aiohttp: one short function each.
 
 docs/sdk-internals.md lists what each relies on, what breaks if that goes, and what is done then. The tests of this file
 run against the oldest and the newest supported azure-storage-blob.

@@ -8,12 +8,14 @@ request under way is a `Run`: in a thread of ours, or in a task of the caller's 
 from __future__ import annotations
 
 import asyncio
+import atexit
 import contextlib
 import contextvars
 import math
 import os
 import threading
 import time
+import weakref
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable
@@ -256,6 +258,9 @@ class TaskRace(Race):
     def __init__(self, after: float | None, is_good: Callable[[Run], bool]) -> None:
         super().__init__(after, is_good)
         self._loop = asyncio.get_running_loop()
+        if self._loop not in _loops:
+            _loops.add(self._loop)
+            _end_left_over()
         self._arrived: deque[Run] = deque()
         self._waiter: asyncio.Future[None] | None = None
 
@@ -300,6 +305,18 @@ class TaskRace(Race):
 
 
 _tasks: Final[set[asyncio.Task[None]]] = set()  # a loop holds its tasks weakly
+_loops: Final[weakref.WeakSet[asyncio.AbstractEventLoop]] = weakref.WeakSet()
+
+
+def _end_left_over() -> None:
+    """End what was under way in loops whose programs have closed them before: it holds connections."""
+    for task in list(_tasks):
+        if task.get_loop().is_closed():
+            _tasks.discard(task)
+            task.get_coro().close()
+
+
+atexit.register(_end_left_over)
 
 
 def task_race(after: float | None, is_good: Callable[[Run], bool]) -> Race | None:

@@ -774,7 +774,10 @@ def _copy_of(request: PipelineRequest[Any], options: Mapping[str, Any]) -> Pipel
 
 
 def _is_good(run: Run) -> bool:
-    return run.error is None and not is_failure_status(run.response.http_response.status_code)
+    if run.error is not None:
+        return False
+    status = run.response.http_response.status_code
+    return status != 401 and not is_failure_status(status)  # what follows a challenge is still to be waited for
 
 
 def _close_run(run: Run) -> None:

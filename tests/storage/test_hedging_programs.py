@@ -72,7 +72,7 @@ from failover.storage import AsyncGeoFailover
 url, options, how = json.loads(sys.argv[1])
 
 async def read():
-    policy = AsyncGeoFailover(hedge_after=0.02, attempt_timeout=60, retry=None)
+    policy = AsyncGeoFailover(hedge_after=0.3, attempt_timeout=60, retry=None)
     async with BlobServiceClient(url, retry_policy=policy, **options) as service:
         stream = await service.get_blob_client("demo", "HelloWorld").download_blob()
         print(await stream.readall())
