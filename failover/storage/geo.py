@@ -48,6 +48,7 @@ HEDGE_OPTION: Final = "failover_hedge"
 """Of the SDK's calls: `hedge_after` for that call alone."""
 
 _READ: Final = "failover_read"  # where the context of a request holds its `Read`
+_PREFER: Final = "failover_prefer"  # option of a call
 
 
 class _Default(Enum):  # whose members pickle as themselves
@@ -115,6 +116,7 @@ class _GeoPolicy:
         secondary_endpoint: str | None = None,
         hedge_after: After = None,
         hedge_budget: float = 0.1,
+        prefer: str = PRIMARY,
         listeners: Iterable[Listener] = (),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -133,6 +135,7 @@ class _GeoPolicy:
         _check_seconds("attempt_timeout", attempt_timeout)
         if max_staleness is not None:
             _check_seconds("max_staleness", max_staleness)
+        _check_choice("prefer", prefer, (PRIMARY, SECONDARY))
         self._settings: dict[str, Any] = {
             "policy": policy,
             "retry": retry,
@@ -143,6 +146,7 @@ class _GeoPolicy:
             "secondary_endpoint": secondary_endpoint,
             "hedge_after": hedge_after,
             "hedge_budget": hedge_budget,
+            "prefer": prefer,
             "listeners": _checked_listeners(listeners),
             "clock": clock,
         }
@@ -293,6 +297,11 @@ class _GeoPolicy:
     def _begin(self, request: PipelineRequest[Any]) -> Read | None:
         """The read that answers the client's request; None where it is none, and is ready for the SDK's own retry."""
         options, http, transport = request.context.options, request.http_request, request.context.transport
+        prefer = options.pop(_PREFER, None)
+        if prefer is None:
+            prefer = self._settings["prefer"]
+        else:
+            _check_choice(_PREFER, prefer, (PRIMARY, SECONDARY))
         bound = _sdk.bound_location(options)
         hedge_after: After = options.pop(HEDGE_OPTION, self._hedging.after)
         target = self._finder.find(http.url, options.get("hosts"), bound=bound)
@@ -313,12 +322,15 @@ class _GeoPolicy:
         token = page_token(target.resource)
         if token is not None:
             order = (SECONDARY if token in self._pages and SECONDARY in order else order[0],)
+        home = order[0]
+        if bound is None and prefer == SECONDARY:
+            order = order[::-1]
         options["retry_to_secondary"] = False  # a failover attempt asks it
         if len(order) > 1:
             options["location_mode"] = PRIMARY  # or the SDK's retry takes a 404 for a replica's that lags
         may_hedge = bound is None and len(order) > 1 and _sdk.ends_when_dropped(transport)
         wait = self._hedge_wait(hedge_after) if may_hedge else None
-        return Read(self._shared or self._share(), request, target, order, streamed, wait)
+        return Read(self._shared or self._share(), request, target, order, home, streamed, wait)
 
     def _hedge_wait(self, after: After) -> float | None:
         if after is None and self._hedging.after is None:
@@ -441,6 +453,10 @@ class GeoFailover(_GeoPolicy, HTTPPolicy[Any, Any], metaclass=_PolicyType):
             first good answer wins; "p95": as long as 95 of 100 of the last thousand answers took, from the hundredth
             on, and at least 10 ms; None: never. A probe is hedged at once. For one call: `failover_hedge=`.
         hedge_budget: Share of the last thousand reads that may be hedged, above 0 and at most 1; five may in any case.
+        prefer: "primary" or "secondary", which reads ask first; for one call `failover_prefer=`, as an option of the
+            SDK's methods. The other answers where that fails, and where the secondary is older than `max_staleness`;
+            the primary always has the last word on what does not exist. Pages, later ranges of a download and
+            `use_location` stay where they are.
         listeners: Callables that take each `Retry`, `ReadEnded` and `Transition`, in the thread in which it happens.
         clock: Seconds that only grow.
 
@@ -534,7 +550,7 @@ def _remade(
 
 
 def _order(target: Target, request: Any, bound: str | None) -> tuple[str, ...]:
-    """Which endpoints a read may ask, the first one first.
+    """Which endpoints a read may ask, its home first.
 
     The SDK binds later ranges of a download and later pages of a listing to the endpoint of the first. An ETag
     guards a range's bytes, so the other may send it too; a page makes sense only to the endpoint that gave its
@@ -608,6 +624,11 @@ def _checked_listeners(listeners: Iterable[Listener]) -> tuple[Listener, ...]:
         if not callable(listener):
             raise ValueError(f"listeners must be callable, not {listener!r}")  # noqa: TRY004 (contract)
     return found
+
+
+def _check_choice(field: str, value: str, choices: tuple[str, str]) -> None:
+    if not isinstance(value, str) or value not in choices:
+        raise ValueError(f'{field} must be "{choices[0]}" or "{choices[1]}", not {value!r}')
 
 
 def _check_seconds(field: str, value: float, *, zero: bool = False) -> None:

@@ -8,11 +8,12 @@ judge. A failover attempt has up to three rounds, and each request of them goes 
 1. The endpoints in order, as far as their circuits admit it.
 2. The last resort: those that a circuit has refused, whatever it says. A circuit may spare a read a hopeless attempt,
    never its only hope.
-3. Where the first endpoint did not answer within `attempt_timeout`, and no other did: the question may be slow, and is
+3. Where the read's home did not answer within `attempt_timeout`, and no other did: the question may be slow, and is
    asked there again with the SDK's own time-outs.
 
-A read loses at most twice `attempt_timeout` to all this: from then on it goes as it would without us, to its first
-endpoint and with the SDK's own time-outs.
+A read's home is the endpoint that would be asked without us: the primary, or that which the read is bound to. It is
+also the first in order, unless the secondary is preferred. A read loses at most twice `attempt_timeout` to all this:
+from then on it goes as it would without us, to its home and with the SDK's own time-outs.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ from failover.storage.runtime import IO
 MOST_ATTEMPTS: Final = 10
 """Tries at one endpoint within one failover attempt, where their number is not given; resumptions of one body."""
 
-# What an endpoint that is not the read's first may say although the first would know better: a replica that lags; a
+# What an endpoint that is not the read's home may say although that would know better: a replica that lags; a
 # primary that holds another version than the one that the read began with. All else that is no body is a refusal of its
 # own: a firewall, a gateway that knows no such host.
 _DO_NOT_KNOW: Final = frozenset({404, 412, 416})
@@ -118,6 +119,7 @@ class Read:
         request: The SDK's.
         target: Where its resource is, at each endpoint.
         order: The endpoints that it may ask, the first one first.
+        home: The one of them that knows best: its "no" is an answer, and what it fails with is for the SDK to judge.
         streamed: Its answer's body is read by the caller, in pieces.
         hedge_after: Seconds without an answer after which the next endpoint is asked too, inf: only where it is a
             probe that has none; None: never.
@@ -144,6 +146,7 @@ class Read:
         request: PipelineRequest[Any],
         target: Target,
         order: tuple[str, ...],
+        home: str,
         streamed: bool,
         hedge_after: float | None = None,
     ) -> None:
@@ -151,6 +154,7 @@ class Read:
         self._request = request
         self._target = target
         self._order = order
+        self._home = home
         self._streamed = streamed
         self._hedge_after = hedge_after
         self._has_body = streamed or request.http_request.method != "HEAD"
@@ -189,13 +193,12 @@ class Read:
             self._settle_timeouts(slow_question=False)
             self.failure = self._explain()
             raise GiveUp
-        first = self._order[0]
-        if first in self._timed_out:
-            response = await self._ask_patiently(self._timed_out.pop(first))
+        if self._home in self._timed_out:
+            response = await self._ask_patiently(self._timed_out.pop(self._home))
             if response is not None:
                 return response
         self._settle_timeouts(slow_question=False)
-        failure = self._failures[first]
+        failure = self._failures[self._home]
         if len(self._order) > 1 or failure.is_refusal:
             self.failure = self._explain()
         if failure.is_final:
@@ -212,7 +215,7 @@ class Read:
             response = await self._ask(location, judge)
             if response is not None:
                 return response
-        for location in tuple(self._refused):
+        for location in sorted(self._refused, key=lambda at: at is not self._home):
             response = await self._ask(location, judge, last_resort=True)
             if response is not None:
                 return response
@@ -242,7 +245,7 @@ class Read:
             if permit is None:
                 return None
             can_lose = len(self._order) > 1 and self._lost + shared.attempt_timeout <= self._most_lost
-            if not can_lose and location is not self._order[0]:
+            if not can_lose and location is not self._home:
                 permit.released()
                 self._failures[location] = Failure.of_refusal("not asked again, the read has waited long enough")
                 return None
@@ -282,7 +285,7 @@ class Read:
                     return permit
                 permit.released()
                 break
-            if not last_resort or not first or location is not self._order[0] or circuit.snapshot()["isolated"]:
+            if not last_resort or not first or location is not self._home or circuit.snapshot()["isolated"]:
                 break
             if waited >= longest:
                 return NoPlace()
@@ -502,7 +505,7 @@ class Read:
             Whether nobody but us has set it.
         """
         ours = is_timeout(error) and attempt.timeouts.ended_by_limit(error)
-        if ours or (is_timeout(error) and attempt.location is not self._order[0]):
+        if ours or (is_timeout(error) and attempt.location is not self._home):
             self._lost += attempt.timeouts.within(error) or self._shared.attempt_timeout
         return ours
 
@@ -565,7 +568,7 @@ class Read:
         """Take an answer; or say why it is none, although the endpoint is well."""
         http, location = response.http_response, attempt.location
         status = http.status_code
-        if location is not self._order[0] and not self._is_last_word(status, headers):
+        if location is not self._home and not self._is_last_word(status, headers):
             failure = Failure.of_status(response)
             if status not in _DO_NOT_KNOW:
                 attempt.released()
@@ -583,7 +586,7 @@ class Read:
         return None
 
     def _is_last_word(self, status: int, headers: Mapping[str, str]) -> bool:
-        """Whether an endpoint that is not the read's first may say so: a body, or that there is none to send."""
+        """Whether an endpoint that is not the read's home may say so: a body, or that there is none to send."""
         if status == 416:  # of a range from the first byte on: the blob is empty, which is a version as any other
             wanted = wanted_range(self._request.http_request.headers)
             return wanted is not None and wanted[0] == 0

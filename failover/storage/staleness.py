@@ -25,6 +25,7 @@ from failover.storage.runtime import IO
 _LAST_SYNC_TIME: Final = re.compile(r"<LastSyncTime>\s*([^<]*?)\s*</LastSyncTime>")
 _POLL: Final = 0.01  # seconds between two looks whether another read has the answer
 _LOOK_AGAIN: Final = 1.0  # seconds between two questions for the Last Sync Time at least
+_SHARE: Final = 0.1  # of the time that reads may wait for an answer: a secondary that hangs is seldom asked
 
 # The parts of a shared access signature in a URL's query: sv, ss, srt, sp, ...
 _SAS: Final = re.compile("s(v|s|rt|p|t|e|pr|ip|ig|i|r|dd|es|aoid|uoid|cid|koid|ktid|kt|ke|ks|kv|kdutid|duoid)")
@@ -58,7 +59,8 @@ class LastSync:
         self._timeout = timeout
         self._clock = clock
         self._synced_at = -math.inf  # by our clock: a lower bound of the Last Sync Time
-        self._looked_at = -math.inf
+        self._synced_to = -math.inf  # by the service's, in seconds since the epoch: the same
+        self._look_at = -math.inf
         self._trouble: str | None = None  # what the last question came to
         self._asking = False
 
@@ -84,8 +86,9 @@ class LastSync:
             context[ATTEMPT] = attempt
         response = await self._io.send(policy, PipelineRequest(request, context))
         answer = response.http_response
-        age = staleness(answer.status_code, answer.headers, answer.text())
+        last_sync, age = _last_sync(answer.status_code, answer.headers, answer.text())
         self._synced_at = max(self._synced_at, asked - age)
+        self._synced_to = max(self._synced_to, last_sync)
         return age
 
     async def refuses(self, policy: Any, seen: Seen | None, attempt: Attempt | None = None) -> str | None:
@@ -95,17 +98,7 @@ class LastSync:
             return None
         if self._asking and attempt is not None:
             return "another read is asking for its Last Sync Time"
-        while self._asking and seen is not None:  # another read is: no lock works in threads and in any event loop
-            await self._io.sleep(seen[2], _POLL)
-        if self._clock() - self._looked_at >= _LOOK_AGAIN:
-            self._asking, self._trouble = True, None
-            try:
-                await self.ask(policy, seen, attempt)
-            except AzureError as error:
-                self._trouble = f"its Last Sync Time cannot be had: {failure_cause(error, self._timeout)}"
-            finally:
-                self._asking = False
-            self._looked_at = self._clock()
+        await self._look(policy, seen, attempt)
         age = self._clock() - self._synced_at
         if age <= limit:
             return None
@@ -113,6 +106,29 @@ class LastSync:
             return self._trouble
         old = f"{age:.0f} s old" if math.isfinite(age) else "unknown"
         return f"its Last Sync Time is {old}, and max_staleness is {limit:g} s"
+
+    async def reaches(self, time: float, policy: Any, seen: Seen | None) -> bool:
+        """Whether all writes before `time` (seconds since the epoch, by the service's clock) are on the secondary."""
+        if self._synced_to < time:
+            await self._look(policy, seen)
+        return self._synced_to >= time
+
+    async def _look(self, policy: Any, seen: Seen | None, attempt: Attempt | None = None) -> None:
+        """Ask, unless that has been done a moment ago."""
+        while self._asking and seen is not None:  # another read is: no lock works in threads and in any event loop
+            await self._io.sleep(seen[2], _POLL)
+        asked = self._clock()
+        if asked < self._look_at:
+            return
+        self._asking, self._trouble = True, None
+        try:
+            await self.ask(policy, seen, attempt)
+        except AzureError as error:
+            self._trouble = f"its Last Sync Time cannot be had: {failure_cause(error, self._timeout)}"
+        finally:
+            self._asking = False
+        answered = self._clock()
+        self._look_at = answered + max(_LOOK_AGAIN, (answered - asked) / _SHARE)
 
 
 def stats_request(secondary: str, *, like: str, version: str | None) -> HttpRequest:
@@ -138,13 +154,18 @@ def staleness(status: int, headers: Mapping[str, str], body: str) -> float:
     Raises:
         AzureError: The answer does not tell it.
     """
+    return _last_sync(status, headers, body)[1]
+
+
+def _last_sync(status: int, headers: Mapping[str, str], body: str) -> tuple[float, float]:
+    """The Last Sync Time in seconds since the epoch, and its age."""
     match = _LAST_SYNC_TIME.search(body)
     if status != 200 or match is None:
         raise AzureError(f"The secondary answered {status} when asked for its Last Sync Time.")
     if not match[1]:
-        return math.inf
+        return -math.inf, math.inf
     try:
         then, now = parsedate_to_datetime(match[1]), parsedate_to_datetime(headers.get("Date") or "")
-        return max(0.0, (now - then).total_seconds())
+        return then.timestamp(), max(0.0, (now - then).total_seconds())
     except (TypeError, ValueError):
         raise AzureError("The secondary's Last Sync Time cannot be read.") from None

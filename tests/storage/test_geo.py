@@ -45,6 +45,7 @@ def test_default_policies_are_for_production(geo_failover: Any) -> None:
         ("secondary_endpoint", None),
         ("hedge_after", None),
         ("hedge_budget", 0.1),
+        ("prefer", "primary"),
         ("listeners", ()),
     ]
     assert repr(parameters["retry"].default) == "ExponentialRetry()"
