@@ -1,7 +1,7 @@
 """RA-GRS storage: reads that survive the loss of the primary. Knows the Azure SDK, knows no screen."""
 
 from failover.storage.clients import install, protect, uninstall
-from failover.storage.errors import BothEndpointsDown, NotReplicated
+from failover.storage.errors import BothEndpointsDown, NotReplicated, StaleRead
 from failover.storage.events import GeoEvent, Listener, ReadEnded, Retry
 from failover.storage.geo import PRODUCTION, AsyncGeoFailover, GeoFailover
 from failover.storage.preflight import Preflight, apreflight, preflight
@@ -17,6 +17,7 @@ __all__ = [
     "Preflight",
     "ReadEnded",
     "Retry",
+    "StaleRead",
     "apreflight",
     "install",
     "preflight",

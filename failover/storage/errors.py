@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any, TypeVar
 
 from azure.core.exceptions import AzureError, HttpResponseError
@@ -70,6 +71,26 @@ class NotReplicated(_Unanswered):
     """
 
     _text = "The secondary does not hold it ({secondary}), and the primary, which may, gives no answer: {primary}."
+
+
+class StaleRead(_Unanswered):
+    """The secondary's answer is older than what was read or written before, and the primary gives no answer.
+
+    Raised where `GeoFailover(consistency="session")` was asked for.
+
+    Attributes:
+        older: When the secondary's version was written (Last-Modified); None: it does not hold it, or does not tell.
+        newer: When the newest version was written that this policy's clients have read or written, or when it was
+            deleted. Where that is not remembered any more: the newest such time of all that was forgotten.
+    """
+
+    older: datetime | None = None
+    newer: datetime | None = None
+
+    _text = "The secondary's answer is older than what was read or written before ({secondary}). Primary: {primary}."
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (*super().__reduce__(), {"older": self.older, "newer": self.newer})
 
 
 def forget_context(error: E) -> E:

@@ -25,6 +25,7 @@ from failover.breaker import BreakerEvent, CircuitBreaker, ConsecutiveFailures, 
 from failover.breaker.forks import ForkSafeLock
 from failover.breaker.stores import arguments_of, open_store
 from failover.storage import _sdk
+from failover.storage.answers import headers_of
 from failover.storage.attempt import AsyncProbe, Attempt, NoPlace, Probe
 from failover.storage.body import AsyncBody, Body, SyncBody
 from failover.storage.endpoints import PRIMARY, SECONDARY, Endpoints, Finder, Target, changes_something, page_token
@@ -32,6 +33,7 @@ from failover.storage.events import GeoEvent, Listener
 from failover.storage.hedging import After, Hedging, ThreadRace, check_after, task_race
 from failover.storage.read import MOST_ATTEMPTS, GiveUp, Read, ReadContext
 from failover.storage.runtime import AsyncIO, SyncIO, run_sync
+from failover.storage.session import Session, Tracked
 from failover.storage.staleness import LastSync, Seen
 
 __all__ = ["PRODUCTION", "AsyncGeoFailover", "GeoFailover"]
@@ -49,6 +51,8 @@ HEDGE_OPTION: Final = "failover_hedge"
 
 _READ: Final = "failover_read"  # where the context of a request holds its `Read`
 _PREFER: Final = "failover_prefer"  # option of a call
+_EVENTUAL: Final = "eventual"
+_SESSION: Final = "session"
 
 
 class _Default(Enum):  # whose members pickle as themselves
@@ -117,6 +121,7 @@ class _GeoPolicy:
         hedge_after: After = None,
         hedge_budget: float = 0.1,
         prefer: str = PRIMARY,
+        consistency: str = _EVENTUAL,
         listeners: Iterable[Listener] = (),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -136,6 +141,7 @@ class _GeoPolicy:
         if max_staleness is not None:
             _check_seconds("max_staleness", max_staleness)
         _check_choice("prefer", prefer, (PRIMARY, SECONDARY))
+        _check_choice("consistency", consistency, (_EVENTUAL, _SESSION))
         self._settings: dict[str, Any] = {
             "policy": policy,
             "retry": retry,
@@ -147,6 +153,7 @@ class _GeoPolicy:
             "hedge_after": hedge_after,
             "hedge_budget": hedge_budget,
             "prefer": prefer,
+            "consistency": consistency,
             "listeners": _checked_listeners(listeners),
             "clock": clock,
         }
@@ -169,6 +176,7 @@ class _GeoPolicy:
         self._seen: Seen | None = None
         self._io = self._make_io()
         self._last_sync = LastSync(self._io, max_staleness, attempt_timeout, clock)
+        self._session = Session() if consistency == _SESSION else None
         self._shared: ReadContext | None = None
         if self.listeners:
             for circuit in (self.primary, self.secondary):
@@ -247,9 +255,10 @@ class _GeoPolicy:
         return policy
 
     def __copy__(self) -> Any:
-        """A policy for another client: the same settings, and the same circuits."""
+        """A policy for another client: the same settings, the same circuits and the same session."""
         made = type(self)(self.primary, self.secondary, **{**self._settings, "policy": None})
         made._hedging = self._hedging
+        made._session = self._session
         return made
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -272,7 +281,7 @@ class _GeoPolicy:
     # --- a request ----------------------------------------------------------------------------------------------
 
     async def _send(self, request: PipelineRequest[Any]) -> PipelineResponse[Any, Any]:
-        read = self._begin(request)
+        read, write = self._begin(request)
         failure: BaseException | None = None
         if read is not None:
             request.context[_READ] = read
@@ -292,10 +301,16 @@ class _GeoPolicy:
             raise failure
         if read is not None:
             self._note_answer(response)
+        if write is not None:
+            http = response.http_response
+            write.wrote(request.http_request, http.status_code, headers_of(http))
         return response  # type: ignore[no-any-return]  # azure-core's Any
 
-    def _begin(self, request: PipelineRequest[Any]) -> Read | None:
-        """The read that answers the client's request; None where it is none, and is ready for the SDK's own retry."""
+    def _begin(self, request: PipelineRequest[Any]) -> tuple[Read | None, Tracked | None]:
+        """The read that answers the client's request; None where it is none, and is ready for the SDK's own retry.
+
+        Then also what it writes, where its answer is to be remembered.
+        """
         options, http, transport = request.context.options, request.http_request, request.context.transport
         prefer = options.pop(_PREFER, None)
         if prefer is None:
@@ -313,7 +328,7 @@ class _GeoPolicy:
         if not (streamed and http.method == "GET") and changes_something(http.method, http.url):
             http.url = target.url(PRIMARY)
             options.update(location_mode=PRIMARY, retry_to_secondary=False)
-            return None
+            return None, None if self._session is None else self._session.track(target)
         if self._unnamed:
             self._name_circuits(target.endpoints)
         if target.endpoints.secondary is None:
@@ -330,7 +345,10 @@ class _GeoPolicy:
             options["location_mode"] = PRIMARY  # or the SDK's retry takes a 404 for a replica's that lags
         may_hedge = bound is None and len(order) > 1 and _sdk.ends_when_dropped(transport)
         wait = self._hedge_wait(hedge_after) if may_hedge else None
-        return Read(self._shared or self._share(), request, target, order, home, streamed, wait)
+        # A later range is of the version that its first one has begun with.
+        begins = bound is None or len(order) == 1
+        tracked = self._session.track(target) if begins and self._session is not None else None
+        return Read(self._shared or self._share(), request, target, order, home, streamed, wait, tracked), None
 
     def _hedge_wait(self, after: After) -> float | None:
         if after is None and self._hedging.after is None:
@@ -373,6 +391,8 @@ class _GeoPolicy:
             hedging=self._hedging,
             make_race=self._make_race,
             refuses_secondary=self._refuses_secondary,
+            synced_to=self._last_known_sync,
+            has_synced=self._has_synced,
             dispatch=self._dispatch,
             is_heard=bool(self.listeners),
         )
@@ -413,6 +433,12 @@ class _GeoPolicy:
 
     async def _refuses_secondary(self, attempt: Attempt | None) -> str | None:
         return await self._last_sync.refuses(self.next, self._seen, attempt)
+
+    def _last_known_sync(self) -> float:
+        return self._last_sync.synced_to
+
+    async def _has_synced(self, time: float) -> bool:
+        return await self._last_sync.reaches(time, self.next, self._seen)
 
     def _dispatch(self, event: GeoEvent) -> None:
         _dispatch(self.listeners, event)
@@ -457,6 +483,10 @@ class GeoFailover(_GeoPolicy, HTTPPolicy[Any, Any], metaclass=_PolicyType):
             SDK's methods. The other answers where that fails, and where the secondary is older than `max_staleness`;
             the primary always has the last word on what does not exist. Pages, later ranges of a download and
             `use_location` stay where they are.
+        consistency: "eventual", or "session": no read returns an older version of a blob or of a container's properties
+            than the clients of this policy and of its copies (`copy.copy`) have read or written, nor one that they have
+            deleted. An older answer of the secondary counts as none; where the primary cannot answer either, the read
+            raises `StaleRead`. The newest 10,000 resources are remembered. Listings are not guarded, nor tags.
         listeners: Callables that take each `Retry`, `ReadEnded` and `Transition`, in the thread in which it happens.
         clock: Seconds that only grow.
 
@@ -465,7 +495,8 @@ class GeoFailover(_GeoPolicy, HTTPPolicy[Any, Any], metaclass=_PolicyType):
             rest of the pipeline on it, so that the second client's requests would be signed with the first one's
             credential. For another client make another policy that shares the circuits: `copy.copy(policy)`.
 
-    A read raises `BothEndpointsDown` or `NotReplicated` (both plain `AzureError`s) where no endpoint can answer.
+    A read raises `BothEndpointsDown`, `NotReplicated` or `StaleRead` (all plain `AzureError`s) where no endpoint can
+    answer.
     """
 
     _other_kind = AsyncHTTPPolicy

@@ -48,10 +48,11 @@ from failover.storage.attempt import ATTEMPT, Attempt, Failure, NoPlace, Timeout
 from failover.storage.body import Body, BodyTooSlow, Deadline, Span, span_of
 from failover.storage.causes import is_endpoint_failure, is_timeout
 from failover.storage.endpoints import PRIMARY, SECONDARY, Target
-from failover.storage.errors import BothEndpointsDown, NotReplicated
+from failover.storage.errors import BothEndpointsDown, NotReplicated, StaleRead
 from failover.storage.events import GeoEvent, ReadEnded, Retry
 from failover.storage.hedging import Hedging, Race, Run
 from failover.storage.runtime import IO
+from failover.storage.session import Doubt, Tracked
 
 MOST_ATTEMPTS: Final = 10
 """Tries at one endpoint within one failover attempt, where their number is not given; resumptions of one body."""
@@ -61,6 +62,7 @@ MOST_ATTEMPTS: Final = 10
 # own: a firewall, a gateway that knows no such host.
 _DO_NOT_KNOW: Final = frozenset({404, 412, 416})
 _LONGEST_ERROR: Final = 1024 * 1024  # bytes that are read for the sake of the connection, and of the SDK's message
+_LONGEST_UNWANTED: Final = 64 * 1024  # bytes of a body that are read for the sake of the connection
 _PLACE_POLL: Final = 0.05  # seconds between two looks for a last resort's place
 _MOST_LOST: Final = 2  # times `attempt_timeout` by which a read may come later than without us
 
@@ -90,6 +92,8 @@ class ReadContext:
         make_race: Between the requests of a hedged read; gives None where it cannot be run.
         refuses_secondary: Why a read must not have the secondary's answer; None: it may. Takes the attempt as which it
             is to ask, if it has to: where there is one, it waits for no other read that asks.
+        synced_to: The Last Sync Time as far as it is known, in seconds since the epoch.
+        has_synced: Whether the Last Sync Time has reached a time; asks for it, if need be.
         dispatch: Tells the listeners.
         is_heard: Whether there are any.
     """
@@ -107,6 +111,8 @@ class ReadContext:
     hedging: Hedging | None
     make_race: Callable[[float, Callable[[Run], bool]], Race | None]
     refuses_secondary: Callable[[Attempt | None], Awaitable[str | None]]
+    synced_to: Callable[[], float]
+    has_synced: Callable[[float], Awaitable[bool]]
     dispatch: Callable[[GeoEvent], None]
     is_heard: bool
 
@@ -123,6 +129,7 @@ class Read:
         streamed: Its answer's body is read by the caller, in pieces.
         hedge_after: Seconds without an answer after which the next endpoint is asked too, inf: only where it is a
             probe that has none; None: never.
+        tracked: Its resource, where its answer must be no older than what was read or written before.
     """
 
     failure: AzureError | None = None
@@ -149,6 +156,7 @@ class Read:
         home: str,
         streamed: bool,
         hedge_after: float | None = None,
+        tracked: Tracked | None = None,
     ) -> None:
         self._shared = shared
         self._request = request
@@ -158,7 +166,10 @@ class Read:
         self._streamed = streamed
         self._hedge_after = hedge_after
         self._has_body = streamed or request.http_request.method != "HEAD"
-        self._absent: str | None = None  # what the secondary said that does not hold it
+        self._tracked = tracked
+        self._absent: str | None = None  # what the secondary said that does not hold it, or holds what is older
+        self._doubt: Doubt | None = None  # of an answer that is older
+        self._synced_to = 0.0  # the Last Sync Time that was known before the secondary was asked
         self._too_slow: set[str] = set()  # endpoints whose bodies came too slowly
         self._began_open = shared.circuits[PRIMARY].state is not State.CLOSED
         self._patience = 0.0 if hedge_after is None else hedge_after
@@ -199,7 +210,7 @@ class Read:
                 return response
         self._settle_timeouts(slow_question=False)
         failure = self._failures[self._home]
-        if len(self._order) > 1 or failure.is_refusal:
+        if len(self._order) > 1 or failure.is_refusal or self._doubt is not None:
             self.failure = self._explain()
         if failure.is_final:
             raise GiveUp from failure.error
@@ -460,6 +471,8 @@ class Read:
         if request.http_request.url != url:
             request.http_request.url = url
         self._requests += attempt.run is None  # else it has been sent before
+        if self._tracked is not None and attempt.location is SECONDARY:
+            self._synced_to = self._shared.synced_to()
         attempt.begins(self._shared.insert_probe())
         request.context[ATTEMPT] = attempt
         options = request.context.options
@@ -539,13 +552,36 @@ class Read:
             self._fail(attempt, failure, http)
             await self._drain(attempt, http, headers)
             return None
+        if self._tracked is not None and await self._is_older(self._tracked, attempt, http, headers):
+            return None
         failure = judge(attempt, response, headers)
         if failure is not None:
             self._failures[location] = failure
             self._done.add(location)
             await self._drain(attempt, http, headers)
             return None
+        if self._tracked is not None:
+            self._tracked.answered(location, http.status_code, headers)
         return response
+
+    async def _is_older(self, tracked: Tracked, attempt: Attempt, http: Any, headers: Mapping[str, str]) -> bool:
+        """Whether the secondary's answer counts as none, since it may be older than what was read or written before."""
+        if attempt.location is not SECONDARY or self._resumptions:  # whose rest is of the version that was begun
+            return False
+        is_bound = self._home is SECONDARY
+        doubt = tracked.doubt(http.status_code, headers, is_bound=is_bound)
+        if doubt is None or doubt.settled_at <= self._synced_to:
+            return False
+        cause = doubt.told()
+        self._failures[SECONDARY] = failure = Failure(cause, error=ServiceResponseError(cause))
+        failure.is_final = is_bound
+        self._absent, self._doubt = cause, doubt
+        attempt.succeeded()
+        await self._drain(attempt, http, headers)
+        # A Last Sync Time that is learnt now says nothing of the answer that was given before: it is asked for again.
+        if math.isinf(doubt.settled_at) or not await self._shared.has_synced(doubt.settled_at):
+            self._done.add(SECONDARY)
+        return True
 
     def _flaw(self, http: Any, headers: Mapping[str, str], response: PipelineResponse[Any, Any]) -> Failure | None:
         """Why an answer counts as none, where its head tells."""
@@ -574,7 +610,7 @@ class Read:
                 attempt.released()
                 return failure
             if location is SECONDARY:
-                self._absent = failure.cause
+                self._absent, self._doubt = failure.cause, None
             attempt.succeeded()
             return failure
         self._settle_timeouts(slow_question=False)
@@ -637,7 +673,8 @@ class Read:
         It stays open otherwise: the SDK may want to read it too.
         """
         length = headers.get("content-length") or "0"
-        if not length.isdigit() or int(length) > _LONGEST_ERROR:
+        longest = _LONGEST_UNWANTED if http.status_code in BODY_STATUSES else _LONGEST_ERROR
+        if not length.isdigit() or int(length) > longest:
             _sdk.close(http)
         elif self._has_body:
             try:
@@ -648,13 +685,16 @@ class Read:
     def _explain(self) -> AzureError:
         unasked = Failure("not asked, the read is bound to the other")
         primary, secondary = (self._failures.get(each, unasked) for each in (PRIMARY, SECONDARY))
-        kind = BothEndpointsDown if self._absent is None else NotReplicated
-        return kind(
+        kind = BothEndpointsDown if self._absent is None else NotReplicated if self._doubt is None else StaleRead
+        error = kind(
             primary.cause,
             secondary.cause,
             primary_error=primary.as_told(),
             secondary_error=secondary.as_told(),
         )
+        if isinstance(error, StaleRead) and self._doubt is not None:
+            error.older, error.newer = self._doubt.times()
+        return error
 
     # --- the end of an answer -----------------------------------------------------------------------------------
 

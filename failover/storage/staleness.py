@@ -64,6 +64,11 @@ class LastSync:
         self._trouble: str | None = None  # what the last question came to
         self._asking = False
 
+    @property
+    def synced_to(self) -> float:
+        """The Last Sync Time as far as it is known, in seconds since the epoch, by the service's clock; or -inf."""
+        return self._synced_to
+
     async def ask(self, policy: Any, seen: Seen | None, attempt: Attempt | None = None) -> float:
         """The age of the Last Sync Time in seconds; inf where the secondary has never synchronised.
 

@@ -144,7 +144,7 @@ class World:
     def __init__(self, seed: int, faults: tuple[Fault, ...], lag: float, hosts: Mapping[str, str]) -> None:
         self._seed = seed
         self._faults = faults
-        self._lag = lag
+        self.lag = lag
         self._hosts = hosts
         self.blobs: dict[str, list[Version]] = {}
         self._staged: dict[str, dict[str, bytes]] = {}
@@ -166,13 +166,13 @@ class World:
 
     def blob(self, name: str, endpoint: str, now: float) -> Version | None:
         """The version of a blob that an endpoint holds."""
-        until = now - self._lag if endpoint == SECONDARY else now
+        until = now - self.lag if endpoint == SECONDARY else now
         held = [each for each in self.blobs.get(name, ()) if each.at <= until]
         return held[-1] if held and held[-1].data is not None else None
 
     def held_by_secondary(self, name: str, began: float, ended: float) -> list[Version | None]:
         """Every state of a blob on the secondary at some time between."""
-        changes = [each.at + self._lag for each in self.blobs.get(name, ())]
+        changes = [each.at + self.lag for each in self.blobs.get(name, ())]
         times = [began, *(at for at in changes if began < at <= ended)]
         return [self.blob(name, SECONDARY, at) for at in times]
 
@@ -364,7 +364,7 @@ class World:
     def _stats(self, now: float) -> Reply:
         return _xml(
             "<StorageServiceStats><GeoReplication><Status>live</Status>"
-            f"<LastSyncTime>{_date(now - self._lag)}</LastSyncTime></GeoReplication></StorageServiceStats>"
+            f"<LastSyncTime>{_date(now - self.lag)}</LastSyncTime></GeoReplication></StorageServiceStats>"
         )
 
 

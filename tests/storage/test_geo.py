@@ -46,6 +46,7 @@ def test_default_policies_are_for_production(geo_failover: Any) -> None:
         ("hedge_after", None),
         ("hedge_budget", 0.1),
         ("prefer", "primary"),
+        ("consistency", "eventual"),
         ("listeners", ()),
     ]
     assert repr(parameters["retry"].default) == "ExponentialRetry()"

@@ -332,7 +332,7 @@ def test_an_account_whose_secondary_is_not_known(kind: str) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_secondary_that_is_too_old(kind: str) -> None:
     with Lab(kind, max_staleness=60.0, **HERE) as lab:
-        lab.world._lag = 100.0
+        lab.world.lag = 100.0
 
         assert lab.read("fresh") == FRESH
         assert lab.trail == "SP", "its Last Sync Time, and the read"
@@ -340,7 +340,7 @@ def test_a_secondary_that_is_too_old(kind: str) -> None:
         assert lab.read("fresh") == FRESH
         assert lab.trail == "P"
 
-        lab.world._lag = 30.0
+        lab.world.lag = 30.0
         lab.clock.now = 40.0
         lab.forget()
         assert lab.read("fresh") == FRESH
