@@ -28,6 +28,8 @@ _ANSWERS: Final = frozenset({200, 206, 304})  # that tell of a version
 _CONTAINER: Final = "restype=container"
 # Snapshots and old versions never change. The others tell nothing of the version of what is at the path.
 _UNTOLD: Final = re.compile(r"(?:^|&)(?:snapshot=|versionid=|comp=(?:list|snapshot|tags|stats)(?:&|$))")
+# A part of a batch, as it is sent: its path, its query and its headers.
+_DELETE: Final = re.compile(rb"^DELETE (/[^ ?\r\n]*)(?:\?([^ \r\n]*))? HTTP/1\.1\r\n((?:[^\r\n]+\r\n)*)", re.MULTILINE)
 _UNKNOWN: Final = ""  # an ETag: of two writes in one second, of which nobody knows which came first
 
 
@@ -76,6 +78,14 @@ class Doubt(NamedTuple):
         """In a few words."""
         older = "of an unknown time" if self.older is None else f"of {_moment(self.older):%Y-%m-%d %H:%M:%S}"
         return f"its version is {older}, one of {_moment(self.newer):%Y-%m-%d %H:%M:%S} UTC was known before"
+
+
+class _Kind(NamedTuple):
+    """Whether a request tells of a version, is about a container, and is about a part of what is at its path."""
+
+    is_told: bool
+    is_container: bool
+    has_comp: bool
 
 
 class Session:
@@ -207,11 +217,27 @@ class Tracked:
         if request.method != "DELETE":
             if status < 300:
                 self._learn(headers)
+                if request.method == "POST":
+                    self._deleted_in_batch(request, headers)
             return
         # A deletion whose answer got lost, and that was tried again, is told by a 404.
         whole = not self._has_comp and request.headers.get("x-ms-delete-snapshots") != "only"
         if whole and (status < 300 or status == 404):
             self._gone(headers, if_known=False)
+
+    def _deleted_in_batch(self, request: Any, headers: Mapping[str, str]) -> None:
+        """Take each deletion for done: where one was refused, the primary's next answer says so."""
+        body, at = getattr(request, "data", None), seconds_of(headers.get("date"))
+        if not isinstance(body, bytes) or not self._has_comp or at is None:
+            return
+        base = self._resource.key[: self._resource.base]
+        account = base.partition("://")[2].partition("/")[2]  # of an emulator, in whose paths it comes first
+        for path, query, given in _DELETE.findall(body):
+            blob = path.decode("ascii", "replace")
+            if account and blob.startswith(f"/{account}/"):
+                blob = blob[len(account) + 1 :]
+            if _kind(query.decode("ascii", "replace")).is_told and b"x-ms-delete-snapshots: only" not in given:
+                self._session.learn(_Resource(base + blob, len(base)), at, None, self._since)
 
     def _learn(self, headers: Mapping[str, str]) -> None:
         etag, at = headers.get("etag"), seconds_of(headers.get("last-modified"))
@@ -248,9 +274,8 @@ def _moment(seconds: float) -> datetime:
 
 
 @functools.lru_cache(maxsize=256)
-def _kind(query: str) -> tuple[bool, bool, bool]:
-    """Whether a request tells of a version, is about a container, and is about a part of what is at its path."""
-    return not _UNTOLD.search(query), _CONTAINER in query, "comp=" in query
+def _kind(query: str) -> _Kind:
+    return _Kind(not _UNTOLD.search(query), _CONTAINER in query, "comp=" in query)
 
 
 @functools.lru_cache(maxsize=64)

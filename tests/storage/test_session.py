@@ -21,7 +21,8 @@ from failover.storage import BothEndpointsDown, NotReplicated, StaleRead
 from failover.storage.endpoints import Endpoints, Target
 from failover.storage.session import Doubt, Session, seconds_of
 from tests.clock import Clock
-from tests.never_worse.world import Fault
+from tests.never_worse.transports import OwnResponse, OwnTransport
+from tests.never_worse.world import Fault, Reply
 from tests.storage.account import HELLO, Trail, plain, store
 from tests.storage.both_kinds import KINDS as CLIENT_KINDS
 from tests.storage.both_kinds import geo_failover, result
@@ -198,6 +199,46 @@ def test_a_deletion_whose_answer_got_lost(kind: str) -> None:
         lab.forget()
         assert isinstance(lab.try_to_read("old"), ResourceNotFoundError)
         assert lab.trail == "SP"
+
+
+class _BatchResponse(OwnResponse):
+    def parts(self) -> Any:
+        return iter(())
+
+
+class _BatchTransport(OwnTransport):
+    """The account in memory knows no batch: this one deletes what a test wants."""
+
+    def send(self, request: Any, **options: Any) -> Any:
+        if request.method != "POST":
+            return super().send(request, **options)
+        for name in ("old", "a b/ü?"):
+            self._world.put(name, None, self._clock.now)
+        date = format_datetime(at(self._clock.now), usegmt=True)
+        return _BatchResponse(request, Reply(0.0, status=202, headers={"Date": date}), self._clock)
+
+
+def test_what_was_deleted_in_a_batch() -> None:
+    blobs = {"a b/ü?": b"x", "kept": b"x"}
+    with lagging("sync", blobs=blobs, make_transport=_BatchTransport, **NEAR) as lab:
+        container = lab.service.get_container_client("demo")
+        container.delete_blobs("kept", delete_snapshots="only")
+        container.delete_blobs({"name": "kept", "snapshot": "2026-01-01T00:00:00.0000000Z"})
+        container.delete_blobs("old", "a b/ü?", delete_snapshots="include")
+        assert lab.read("kept") == b"x"
+        assert lab.trail == "S"
+        lab.forget()
+        for name in ("old", "a b/ü?"):
+            assert isinstance(lab.try_to_read(name), ResourceNotFoundError)
+        assert lab.trail == "SPSP"
+
+
+def test_a_batch_at_an_emulator() -> None:
+    session, emulator = Session(), Endpoints("http://127.0.0.1:10000/account", None)
+    batch: Any = Request("POST")
+    batch.data = b"--x\r\n\r\nDELETE /account/c/b? HTTP/1.1\r\nContent-Length: 0\r\n\r\n--x--\r\n"
+    tracked(session, "/c?restype=container&comp=batch", emulator).wrote(batch, 202, told(5))
+    assert tracked(session, "/c/b", emulator).doubt(200, told(4, "w"), is_bound=False) is not None
 
 
 # The same second, and what was forgotten
