@@ -391,7 +391,7 @@ class _GeoPolicy:
             hedging=self._hedging,
             make_race=self._make_race,
             refuses_secondary=self._refuses_secondary,
-            synced_to=self._last_known_sync,
+            last_sync=self._last_sync,
             has_synced=self._has_synced,
             dispatch=self._dispatch,
             is_heard=bool(self.listeners),
@@ -433,9 +433,6 @@ class _GeoPolicy:
 
     async def _refuses_secondary(self, attempt: Attempt | None) -> str | None:
         return await self._last_sync.refuses(self.next, self._seen, attempt)
-
-    def _last_known_sync(self) -> float:
-        return self._last_sync.synced_to
 
     async def _has_synced(self, time: float) -> bool:
         return await self._last_sync.reaches(time, self.next, self._seen)

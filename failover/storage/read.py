@@ -53,6 +53,7 @@ from failover.storage.events import GeoEvent, ReadEnded, Retry
 from failover.storage.hedging import Hedging, Race, Run
 from failover.storage.runtime import IO
 from failover.storage.session import Doubt, Tracked
+from failover.storage.staleness import LastSync
 
 MOST_ATTEMPTS: Final = 10
 """Tries at one endpoint within one failover attempt, where their number is not given; resumptions of one body."""
@@ -92,8 +93,8 @@ class ReadContext:
         make_race: Between the requests of a hedged read; gives None where it cannot be run.
         refuses_secondary: Why a read must not have the secondary's answer; None: it may. Takes the attempt as which it
             is to ask, if it has to: where there is one, it waits for no other read that asks.
-        synced_to: The Last Sync Time as far as it is known, in seconds since the epoch.
-        has_synced: Whether the Last Sync Time has reached a time; asks for it, if need be.
+        last_sync: What is known of the secondary's Last Sync Time.
+        has_synced: Whether that has reached a time; asks for it, if need be.
         dispatch: Tells the listeners.
         is_heard: Whether there are any.
     """
@@ -111,7 +112,7 @@ class ReadContext:
     hedging: Hedging | None
     make_race: Callable[[float, Callable[[Run], bool]], Race | None]
     refuses_secondary: Callable[[Attempt | None], Awaitable[str | None]]
-    synced_to: Callable[[], float]
+    last_sync: LastSync
     has_synced: Callable[[float], Awaitable[bool]]
     dispatch: Callable[[GeoEvent], None]
     is_heard: bool
@@ -472,7 +473,7 @@ class Read:
             request.http_request.url = url
         self._requests += attempt.run is None  # else it has been sent before
         if self._tracked is not None and attempt.location is SECONDARY:
-            self._synced_to = self._shared.synced_to()
+            self._synced_to = self._shared.last_sync.synced_to
         attempt.begins(self._shared.insert_probe())
         request.context[ATTEMPT] = attempt
         options = request.context.options
@@ -552,7 +553,10 @@ class Read:
             self._fail(attempt, failure, http)
             await self._drain(attempt, http, headers)
             return None
-        if self._tracked is not None and await self._is_older(self._tracked, attempt, http, headers):
+        tracked = self._tracked
+        if tracked is not None and tracked.is_newest(headers):
+            tracked = None  # nothing to doubt, and nothing to remember
+        if tracked is not None and await self._is_older(tracked, attempt, http, headers):
             return None
         failure = judge(attempt, response, headers)
         if failure is not None:
@@ -560,8 +564,8 @@ class Read:
             self._done.add(location)
             await self._drain(attempt, http, headers)
             return None
-        if self._tracked is not None:
-            self._tracked.answered(location, http.status_code, headers)
+        if tracked is not None:
+            tracked.answered(location, http.status_code, headers)
         return response
 
     async def _is_older(self, tracked: Tracked, attempt: Attempt, http: Any, headers: Mapping[str, str]) -> bool:

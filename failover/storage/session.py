@@ -119,6 +119,15 @@ class Session:
 
     # --- what a `Tracked` asks and tells ------------------------------------------------------------------------
 
+    def has(self, resource: _Resource, etag: str) -> bool:
+        """Whether the newest version of a resource that is known is this one. It has then been used."""
+        with self._lock:
+            last = self._last(resource)
+            if last is None or not etag or etag != last.etag:
+                return False
+            self._versions.move_to_end(resource.key)
+            return True
+
     def look(self, resource: _Resource) -> tuple[_Version | None, float | None]:
         """What is known of a resource, and the newest time of all that was forgotten."""
         with self._lock:
@@ -183,10 +192,15 @@ class Tracked:
         self._has_comp = has_comp
         self._since = since
 
+    def is_newest(self, headers: Mapping[str, str]) -> bool:
+        """Whether an answer is of the version that is remembered. headers: by their names in lower case."""
+        etag = headers.get("etag")
+        return etag is not None and self._session.has(self._resource, etag)
+
     def doubt(self, status: int, headers: Mapping[str, str], *, is_bound: bool) -> Doubt | None:
         """Why the secondary's answer may not be had, where it may be older than what is remembered.
 
-        is_bound: nobody else is asked, so that its 404 is an answer too. headers: by their names in lower case.
+        is_bound: nobody else is asked, so that its 404 is an answer too. headers: as above.
         """
         absent = status == 404 and is_bound
         if status not in _ANSWERS and not absent:

@@ -59,15 +59,11 @@ class LastSync:
         self._timeout = timeout
         self._clock = clock
         self._synced_at = -math.inf  # by our clock: a lower bound of the Last Sync Time
-        self._synced_to = -math.inf  # by the service's, in seconds since the epoch: the same
+        self.synced_to = -math.inf
+        """The Last Sync Time as far as it is known, in seconds since the epoch, by the service's clock."""
         self._look_at = -math.inf
         self._trouble: str | None = None  # what the last question came to
         self._asking = False
-
-    @property
-    def synced_to(self) -> float:
-        """The Last Sync Time as far as it is known, in seconds since the epoch, by the service's clock; or -inf."""
-        return self._synced_to
 
     async def ask(self, policy: Any, seen: Seen | None, attempt: Attempt | None = None) -> float:
         """The age of the Last Sync Time in seconds; inf where the secondary has never synchronised.
@@ -93,7 +89,7 @@ class LastSync:
         answer = response.http_response
         last_sync, age = _last_sync(answer.status_code, answer.headers, answer.text())
         self._synced_at = max(self._synced_at, asked - age)
-        self._synced_to = max(self._synced_to, last_sync)
+        self.synced_to = max(self.synced_to, last_sync)
         return age
 
     async def refuses(self, policy: Any, seen: Seen | None, attempt: Attempt | None = None) -> str | None:
@@ -114,9 +110,9 @@ class LastSync:
 
     async def reaches(self, time: float, policy: Any, seen: Seen | None) -> bool:
         """Whether all writes before `time` (seconds since the epoch, by the service's clock) are on the secondary."""
-        if self._synced_to < time:
+        if self.synced_to < time:
             await self._look(policy, seen)
-        return self._synced_to >= time
+        return self.synced_to >= time
 
     async def _look(self, policy: Any, seen: Seen | None, attempt: Attempt | None = None) -> None:
         """Ask, unless that has been done a moment ago."""
