@@ -38,13 +38,15 @@ _BLOB_HEADERS = {
     "x-ms-blob-cache-control": "Cache-Control",
     "x-ms-blob-content-md5": "Content-MD5",
 }
+_META = "x-ms-meta-"
 # Each of these changes what a request means in a way that is not implemented.
 _REFUSED_HEADERS = (
     "if-modified-since", "if-unmodified-since", "x-ms-access-tier", "x-ms-copy-source", "x-ms-content-crc64",
     "x-ms-delete-snapshots", "x-ms-encryption-key", "x-ms-if-tags", "x-ms-lease-id", "x-ms-range-get-content-crc64",
     "x-ms-structured-body", "x-ms-tags",
 )  # fmt: skip
-_REFUSED_QUERY = ("delimiter", "include", "snapshot", "versionid")
+_REFUSED_QUERY = ("snapshot", "versionid")
+_LISTING_QUERY = ("delimiter", "include")  # of a listing of blobs, and of no other request
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +121,8 @@ def _check(request: Request) -> None:
     for name in _REFUSED_HEADERS:
         if name in request.headers:
             raise _not_implemented(f"the header {name}")
-    for name in _REFUSED_QUERY:
+    is_listing = request.path.count("/") == 1 and request.query.get("comp") == "list" and request.path != "/"
+    for name in _REFUSED_QUERY if is_listing else (*_REFUSED_QUERY, *_LISTING_QUERY):
         if request.query.get(name):
             raise _not_implemented(f"the query parameter {name}")
     sent = request.headers.get("content-md5")
@@ -198,15 +201,31 @@ def _delete_container(request: Request, contents: Contents, _sku: str) -> Reply:
 def _list_blobs(request: Request, contents: Contents, _sku: str) -> Reply:
     container, _ = _names(request)
     blobs = find_container(_state(request, contents), container).blobs
-    names, page = _page(request, blobs)
-    listed = "".join(f"<Blob><Name>{escape(name)}</Name>{_listed(blobs[name])}</Blob>" for name in names)
+    include, delimiter = request.query.get("include", ""), request.query.get("delimiter", "")
+    if include not in ("", "metadata"):
+        raise _not_implemented(f"a listing with include={include}")
+    prefix = request.query.get("prefix", "")
+    names, page = _page(request, {_rolled_up(name, prefix, delimiter) for name in blobs})
+    listed = "".join(
+        f"<BlobPrefix><Name>{escape(name)}</Name></BlobPrefix>"
+        if delimiter and delimiter in name[len(prefix) :]
+        else f"<Blob><Name>{escape(name)}</Name>{_listed(blobs[name], with_metadata=bool(include))}</Blob>"
+        for name in names
+    )
+    told = f"<Delimiter>{escape(delimiter)}</Delimiter>" if delimiter else ""
     return _xml(
         f'<EnumerationResults ServiceEndpoint="/" ContainerName={quoteattr(container)}>'
-        f"{page[0]}<Blobs>{listed}</Blobs>{page[1]}</EnumerationResults>"
+        f"{page[0]}{told}<Blobs>{listed}</Blobs>{page[1]}</EnumerationResults>"
     )
 
 
-def _listed(blob: Blob) -> str:
+def _rolled_up(name: str, prefix: str, delimiter: str) -> str:
+    """The name, up to the first delimiter behind the prefix."""
+    end = name.find(delimiter, len(prefix)) if delimiter and name.startswith(prefix) else -1
+    return name if end < 0 else name[: end + len(delimiter)]
+
+
+def _listed(blob: Blob, *, with_metadata: bool) -> str:
     properties = {
         "Creation-Time": date(blob.created),
         "Last-Modified": date(blob.modified),
@@ -215,8 +234,13 @@ def _listed(blob: Blob) -> str:
         **{name: value for name, value in blob.headers.items() if name in _BLOB_HEADERS.values()},
         "BlobType": "BlockBlob",
     }
-    inner = "".join(f"<{name}>{escape(value)}</{name}>" for name, value in properties.items())
-    return f"<Properties>{inner}</Properties>"
+    metadata = {name[len(_META) :]: value for name, value in blob.headers.items() if name.startswith(_META)}
+    told = f"<Metadata>{_elements(metadata)}</Metadata>" if with_metadata else ""
+    return f"<Properties>{_elements(properties)}</Properties>{told}"
+
+
+def _elements(values: Mapping[str, str]) -> str:
+    return "".join(f"<{name}>{escape(value)}</{name}>" for name, value in values.items())
 
 
 def _put_blob(request: Request, contents: Contents, _sku: str) -> Reply:
@@ -318,7 +342,7 @@ def _stored_headers(request: Request) -> dict[str, str]:
     stored = {_BLOB_HEADERS[name]: value for name, value in request.headers.items() if name in _BLOB_HEADERS}
     if "content-type" in request.headers and "comp" not in request.query:
         stored.setdefault("Content-Type", request.headers["content-type"])
-    return stored | {name: value for name, value in request.headers.items() if name.startswith("x-ms-meta-")}
+    return stored | {name: value for name, value in request.headers.items() if name.startswith(_META)}
 
 
 def _range(header: str, size: int) -> tuple[int, int]:

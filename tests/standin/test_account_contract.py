@@ -273,6 +273,23 @@ def test_a_listing_comes_in_pages_and_in_order(container: ContainerClient) -> No
         assert container.download_blob(name).readall() == name.encode()
 
 
+def test_a_listing_by_folder(container: ContainerClient) -> None:
+    for name in ("a/1", "a/2", "a/b/3", "ab", "c", "d/"):
+        container.upload_blob(name, b"x", metadata={"of": name.replace("/", "-")})
+
+    def walk(prefix: str, **options: str) -> list[str]:
+        return sorted(each.name for each in container.walk_blobs(prefix, **options))  # the SDK has folders first
+
+    assert walk("") == ["a/", "ab", "c", "d/"]
+    assert walk("a") == ["a/", "ab"]
+    assert walk("a/") == ["a/1", "a/2", "a/b/"]
+    assert walk("a/", delimiter="b") == ["a/1", "a/2", "a/b"]
+    pages = container.walk_blobs("", results_per_page=2).by_page()
+    assert [sorted(each.name for each in page) for page in pages] == [["a/", "ab"], ["c", "d/"]]
+    assert [each.metadata for each in container.list_blobs("a/1")] == [{}]
+    assert [each.metadata for each in container.list_blobs("a/1", include=["metadata"])] == [{"of": "a-1"}]
+
+
 def test_containers_are_listed_by_prefix(service: BlobServiceClient, container: ContainerClient) -> None:
     found = [each.name for each in service.list_containers(name_starts_with=container.container_name[:-1])]
 

@@ -406,7 +406,9 @@ def test_hits_tell_what_arrived_and_keep_no_secret(standin: StandIn) -> None:
         ("PUT", "/demo/x", {"Content-Length": "0", "x-ms-blob-type": "PageBlob"}, "block blobs"),
         ("GET", "/demo/HelloWorld?snapshot=2030-01-01T00:00:00Z", {}, "snapshot"),
         ("GET", "/demo/HelloWorld", {"If-Modified-Since": "Tue, 14 Nov 2023 22:13:20 GMT"}, "if-modified-since"),
-        ("GET", "/demo?restype=container&comp=list&delimiter=/", {}, "delimiter"),
+        ("GET", "/demo?restype=container&comp=list&include=metadata,tags", {}, "include"),
+        ("GET", "/?comp=list&include=metadata", {}, "include"),
+        ("GET", "/demo/x?delimiter=/", {}, "delimiter"),
     ],
 )
 def test_what_it_does_not_do_it_says(
