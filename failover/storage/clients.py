@@ -76,7 +76,7 @@ def install(**settings: Any) -> None:
         ValueError: A setting is none, or is out of range.
     """
     global _installed
-    made = _Installation(settings)
+    made = Installation(settings)
     with _lock:
         if _installed is None or _installed.settings != made.settings:
             _installed = made
@@ -91,7 +91,7 @@ def uninstall() -> None:
         _sdk.unwrap_clients()
 
 
-class _Installation:
+class Installation:
     """What `install` was asked for, and the circuits of the accounts so far."""
 
     def __init__(self, settings: dict[str, Any]) -> None:
@@ -131,7 +131,7 @@ class _Installation:
         return found[PRIMARY], found[SECONDARY]
 
 
-_installed: _Installation | None = None
+_installed: Installation | None = None
 
 
 def _is_made(client: Any) -> None:
