@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import adlfs
 import fsspec
+import pandas as pd
 import pytest
 from azure.storage.blob.aio import ExponentialRetry
 
@@ -221,6 +222,14 @@ def test_settings(standin: StandIn) -> None:
         connect(standin, failover={"max_staleness": -1})
 
 
+def test_settings_among_the_storage_options_of_another_library(standin: StandIn) -> None:
+    store(standin, b"x\n1\n", "a.csv")
+    heard: list[Any] = []
+    options = {"connection_string": standin.connection_string, "failover": {"listeners": (heard.append,)}}
+    assert pd.read_csv("abfs://demo/a.csv", storage_options=options).x.sum() == 1
+    assert heard
+
+
 # Threads, loops and processes
 
 
@@ -246,15 +255,19 @@ def test_many_threads(standin: StandIn) -> None:
 def test_in_a_loop_of_the_users_own(standin: StandIn) -> None:
     store(standin)
     standin.lose_primary()
+    program = """
+        import asyncio, fsspec
+        from failover.storage.fsspec import register
+        register()
 
-    async def steps() -> Any:
-        fs = connect(standin, asynchronous=True, loop=asyncio.get_running_loop())
-        try:
-            return await fs._cat_file("demo/HelloWorld")
-        finally:
+        async def read():
+            fs = fsspec.filesystem("abfs", asynchronous=True, loop=asyncio.get_running_loop())
+            print((await fs._cat_file("demo/HelloWorld")).decode())
             await fs.service_client.close()
 
-    assert asyncio.run(steps()) == HELLO
+        asyncio.run(read())
+    """
+    assert program_says(program, standin) == HELLO.decode()
 
 
 def read_it(fs: Any) -> Any:
