@@ -19,6 +19,7 @@ import typer
 from rich.console import Console
 from typer.core import TyperCommand
 
+from failover import __version__
 from failover.console.keys import KeyReader, press
 from failover.console.live import LiveScreen, TrueSize, can_draw
 from failover.console.log import JsonLines
@@ -37,7 +38,6 @@ from failover.demo.run import BLOB, Demo
 from failover.demo.settings import Store, read_settings, replica_wait, state_store
 from failover.demo.shared import Host, SharedFaults, shared_stand_in
 
-VERSION: Final = "0.1.0"
 LIVE_RATE: Final = 25.0  # reads per second: slow enough to see the failover
 CLEAN_UP_OPTIONS: Final = frozenset({"--clean-up", "--older-than", "--proxy", "--ca-bundle", "--timeout", "--plain"})
 LOOK_AGAIN: Final = 0.1  # seconds
@@ -123,7 +123,7 @@ class _Command(TyperCommand):
 
 def _version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"circuitbreaker.py {VERSION}")
+        typer.echo(f"circuitbreaker.py {__version__}")
         raise typer.Exit
 
 
