@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import subprocess
 import sys
 import sysconfig
@@ -15,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.checkout import copy_project
 from tests.driving import environment
 
 if sys.platform == "win32":
@@ -46,16 +46,6 @@ def _measures(command: str) -> bool:
     return "-m benchmarks" in command or "-m tests" in command
 
 
-def clone(folder: Path) -> Path:
-    """What git knows of, as it is now."""
-    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    for name in filter(None, listed.split("\0")):
-        if (ROOT / name).is_file():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(ROOT / name, folder / name)
-    return folder
-
-
 def newcomers_path(folder: Path) -> str:
     """A PATH with a `python3` whose environments find the packages of this one, and no environment active."""
     folder.mkdir()
@@ -80,7 +70,7 @@ def test_all_of_them_are_looked_at() -> None:
 
 @pytest.mark.timeout(600)
 def test_each_works_as_it_stands_in_order(tmp_path: Path) -> None:
-    folder = clone(tmp_path / "clone")
+    folder = copy_project(tmp_path / "clone")
     home = tmp_path / "home"
     home.mkdir()
     env = environment(PATH=newcomers_path(tmp_path / "bin"), HOME=str(home), PIP_NO_INDEX="1")
