@@ -30,6 +30,12 @@ def test_files_that_it_links_to_exist(page: Path) -> None:
 
 
 @each_page
+def test_files_that_it_names_exist(page: Path) -> None:
+    named = re.findall(r"`((?:failover|tests|benchmarks|docs|examples|\.github|\.ci)/[\w./-]+)`", prose(page))
+    assert [name for name in named if not (ROOT / name).exists()] == []
+
+
+@each_page
 def test_modules_that_it_calls_exist(page: Path) -> None:
     called = re.findall(r"python -m ((?:benchmarks|tests|failover)[\w.]*)", page.read_text(encoding="utf-8"))
     assert [name for name in called if importlib.util.find_spec(name) is None] == []
