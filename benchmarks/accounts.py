@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import multiprocessing
 import os
 import socket
@@ -27,6 +28,14 @@ BODY: Final = "body"
 KINDS: Final = ("503", "timeout", "reset", "slow", "down", BODY)
 """What can be wrong with the primary. body: the connection ends half-way through each body."""
 
+LIMPING: Final = "limping"
+HANGING: Final = "hanging"
+WORLDS: Final = (LIMPING, HANGING)
+"""Whose tail is measured: one read in ten takes long, or each does."""
+LIMP: Final = 3.0
+"""Seconds that an answer takes when the primary limps."""
+_TENTH: Final = 10
+
 BLOB: Final = "HelloWorld"
 CONTENT: Final = b"Hello World! " * 1000
 
@@ -45,18 +54,18 @@ class Place:
 
 
 class Watched(HttpTransport[Any, Any]):
-    """Sends by `inner` and keeps book: when the primary was asked, and which endpoint was asked last."""
+    """Sends by `inner` and keeps book: when each endpoint was asked, and which one was asked last."""
 
     def __init__(self, inner: HttpTransport[Any, Any], place: Place) -> None:
         self._inner = inner
         self._secondary = f"{place.secondary}/"
         self.hits: list[float] = []
+        self.elsewhere: list[float] = []
         self.last = _PRIMARY
 
     def send(self, request: Any, **kwargs: Any) -> Any:
         self.last = _SECONDARY if request.url.startswith(self._secondary) else _PRIMARY
-        if self.last == _PRIMARY:
-            self.hits.append(time.monotonic())
+        (self.hits if self.last == _PRIMARY else self.elsewhere).append(time.monotonic())
         return self._inner.send(request, **kwargs)
 
     def open(self) -> None:
@@ -82,13 +91,18 @@ class Accounts:
 
 
 def _interference(kind: str, timeout: float, on: list[bool]) -> Callable[[Exchange], None]:
+    numbers = itertools.count(1)
+
     def interfere(exchange: Exchange) -> None:
         request = exchange.request
         if not on[0] or request.endpoint != _PRIMARY or request.method != "GET":
             return
         if kind == "503":
             exchange.fail(503)
-        elif kind == "timeout":
+        elif kind == LIMPING:
+            if next(numbers) % _TENTH == 0:
+                exchange.delay = LIMP
+        elif kind in ("timeout", HANGING):
             exchange.delay = 10 * timeout  # its client has gone by then
         elif kind == "slow":
             exchange.delay = SLOW_SHARE * timeout

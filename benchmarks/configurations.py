@@ -15,6 +15,7 @@ from failover.breaker import CircuitBreaker, Cooldown
 from failover.demo.config import RunConfig
 from failover.storage import GeoFailover
 from failover.storage.geo import PRODUCTION
+from failover.storage.hedging import After
 
 
 class Wrong(Exception):  # noqa: N818 (it says what came)
@@ -132,6 +133,10 @@ def _geo(_: Place, setting: Setting) -> GeoFailover:
     return GeoFailover(policy=production(setting), attempt_timeout=setting.attempt)
 
 
+def _hedged(setting: Setting, after: After) -> GeoFailover:
+    return GeoFailover(policy=production(setting), attempt_timeout=setting.attempt, hedge_after=after)
+
+
 def _teaching(_: Place, setting: Setting) -> GeoFailover:
     policy = RunConfig(timeout=setting.attempt).policy()
     return GeoFailover(policy=policy, retry=None, primary_attempts=None, attempt_timeout=setting.attempt)
@@ -147,3 +152,14 @@ CONFIGURATIONS: Final[dict[str, Callable[[Accounts, Place, Setting], Reader]]] =
     OURS: _by_policy(_geo),
 }
 """All that are measured, the slowest first. SDK tuned: no backoff, and the secondary at the first retry."""
+
+HEDGE_AFTER: Final = 0.1
+"""Seconds."""
+HEDGED: Final = "hedge_after=0.1"
+LEARNED: Final = 'hedge_after="p95"'
+TAIL: Final[dict[str, Callable[[Accounts, Place, Setting], Reader]]] = {
+    **{name: CONFIGURATIONS[name] for name in ("SDK default", "SDK tuned", OURS)},
+    HEDGED: _by_policy(lambda _, setting: _hedged(setting, HEDGE_AFTER)),
+    LEARNED: _by_policy(lambda _, setting: _hedged(setting, "p95")),
+}
+"""Those whose tail is measured."""

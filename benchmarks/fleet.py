@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from benchmarks.clients import Case, Outcome, simulate
+from benchmarks.hedged_fleet import hedged_verdicts, report_hedged, simulate_all
 from benchmarks.machine import say, table
 from benchmarks.remote import Recovery
 
@@ -106,12 +107,18 @@ def main() -> int:
         found.append(outcome)
         sys.stderr.write(f"{len(found)} of {8 * len(options.clients)}, {time.monotonic() - began:.0f} s\n")
     report(found)
+    hedged = simulate_all(max(options.clients), options.seed)
+    report_hedged(hedged)
+    say()
+    verdicts = hedged_verdicts(hedged)
+    for verdict in verdicts:
+        say(str(verdict))
     if options.picture:
         from benchmarks.fleet_picture import draw
 
         for file in draw(found, options.picture):
             say(f"wrote {file}")
-    return 0
+    return 0 if all(verdict.holds for verdict in verdicts) else 1
 
 
 if __name__ == "__main__":

@@ -7,17 +7,19 @@ import logging
 import math
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from benchmarks.accounts import HEALTHY, KINDS, azurite, standins
-from benchmarks.configurations import CONFIGURATIONS, OURS, Setting, production
+from benchmarks.accounts import HEALTHY, KINDS, WORLDS, azurite, standins
+from benchmarks.configurations import CONFIGURATIONS, HEDGE_AFTER, OURS, Setting, production
 from benchmarks.figures import Cost, Run, Verdict, cost
 from benchmarks.machine import on_this_machine, say, table, versions
 from benchmarks.ring import Timing, measure
-from benchmarks.throughput import SHARE, Throughput, in_tasks, in_threads, large_downloads
+from benchmarks.tail import QUICK as QUICK_TAIL
+from benchmarks.tail import Size, Tail, measure_tails, report_tails, tail_verdicts
+from benchmarks.throughput import Throughput, hedged, in_tasks, in_threads, large_downloads
 from failover.breaker import Cooldown
 from failover.demo.account import BadSettings
 from failover.storage.geo import PRODUCTION
@@ -63,8 +65,9 @@ def throughput_verdicts(measured: list[Throughput]) -> list[Verdict]:
     """What is demanded of GeoFailover while all is well."""
     return [
         Verdict(
-            f"healthy, {each.how}: at least {SHARE:g} of the bare SDK's reads per second",
-            each.ratio >= SHARE,
+            f"healthy, {each.how}{'' if each.what == OURS else f', {each.what}'}: "
+            f"at least {each.share:g} of the {each.than}'s reads per second",
+            each.ratio >= each.share,
             f"{each.ratio:.3f}",
         )
         for each in measured
@@ -103,14 +106,16 @@ def report_throughput(measured: list[Throughput]) -> None:
     rows = [
         [
             each.how,
+            each.than,
             f"{each.bare:,.3g}",
+            each.what,
             f"{each.ours:,.3g}",
             f"{each.ratio:.3f}",
             "{:.3f} to {:.3f}".format(*each.spread),
         ]
         for each in measured
     ]
-    say(table(["", "bare SDK", OURS, "ratio", "its middle half"], rows))
+    say(table(["", "", "", "", "", "ratio", "its middle half"], rows))
     say("ratio: median of the pairs' ratios, one block of reads right after the other")
 
 
@@ -127,7 +132,11 @@ def _progress(quiet: bool) -> Callable[[str, float], None]:
     return progress
 
 
-def _run(options: argparse.Namespace, setting: Setting, timing: Timing) -> tuple[Run, list[Throughput]]:
+def _run(
+    options: argparse.Namespace, setting: Setting, timing: Timing
+) -> tuple[Run | None, list[Throughput], list[Tail]]:
+    size = QUICK_TAIL if options.quick else Size()
+    tails = measure_tails(options.worlds, setting, size, _say_aside)
     accounts = azurite if options.account == "azurite" else standins
     threshold = production(setting).trip.threshold
     with accounts((HEALTHY, *options.kinds), setting.attempt) as places:
@@ -142,8 +151,11 @@ def _run(options: argparse.Namespace, setting: Setting, timing: Timing) -> tuple
             for connections in (1, 4):
                 _say_aside(f"downloads of 64 MiB, {connections} at once")
                 measured.append(large_downloads(place, connections, max(2, options.pairs // 20)))
-        run = measure(places, setting, timing, threshold, _progress(options.quick))
-    return run, measured
+            if options.worlds:
+                _say_aside("reads per second, hedged")
+                measured += hedged(place, HEDGE_AFTER, options.block, options.pairs)
+        run = measure(places, setting, timing, threshold, _progress(options.quick)) if options.kinds else None
+    return run, measured, tails
 
 
 def _say_aside(text: str) -> None:
@@ -155,7 +167,9 @@ def _options() -> argparse.Namespace:
     length = parser.add_mutually_exclusive_group()
     length.add_argument("--quick", action="store_true", help="some seconds: to see that it works, not for figures")
     length.add_argument("--full", action="store_true", help="an outage of 400 s and its recovery, more pairs of blocks")
-    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS), metavar="KIND", help=", ".join(KINDS))
+    parser.add_argument(
+        "--kinds", nargs="+", choices=(*KINDS, *WORLDS), metavar="KIND", help=", ".join((*KINDS, *WORLDS))
+    )
     parser.add_argument(
         "--account",
         choices=("stand-in", "azurite"),
@@ -176,6 +190,11 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--save", type=Path, metavar="FILE", help="write each read of the outage, as JSON")
     parser.add_argument("--load", type=Path, metavar="FILE", help="report and draw what --save wrote, measure nothing")
     options = parser.parse_args()
+    chosen = options.kinds or [*KINDS, *(WORLDS if options.account == "stand-in" else ())]
+    options.kinds = [kind for kind in chosen if kind in KINDS]
+    options.worlds = [kind for kind in chosen if kind in WORLDS]
+    if options.worlds and options.account != "stand-in":
+        parser.error(f"{' and '.join(WORLDS)} are worlds of the stand-in alone")
     if options.pairs is None:
         options.pairs = 3 if options.quick else 801 if options.full else 201
     if options.quick:
@@ -193,32 +212,50 @@ def main() -> int:
     attempt = options.attempt or (0.3 if options.quick else SETTING.attempt)
     setting = Setting(attempt, cooldown)
     measured: list[Throughput] = []
+    tails: list[Tail] = []
+    about = {"machine": on_this_machine(), "versions": versions(), "settings": _settings(options, setting)}
+    run: Run | None
     if options.load:
         run = Run.load(options.load)
     else:
         try:
-            run, measured = _run(options, setting, timing)
+            run, measured, tails = _run(options, setting, timing)
         except BadSettings as bad:
             sys.stderr.write(f"{bad}\n")
             return 2
-        run.about = {"machine": on_this_machine(), "versions": versions(), "settings": _settings(options, setting)}
-    if options.save:
+    if run is not None:
+        run.about = run.about or about
+        about = run.about
+    if options.save and run is not None:
         run.save(options.save)
-    for line in run.about.values():
+    for line in about.values():
         say(line)
-    report(run)
+    if run is not None:
+        report(run)
+    if tails:
+        report_tails(tails)
     if measured:
         report_throughput(measured)
     say()
-    found = [*verdicts(run), *throughput_verdicts(measured)]
+    found = [*(() if run is None else verdicts(run)), *tail_verdicts(tails), *throughput_verdicts(measured)]
     for verdict in found:
         say(str(verdict))
-    if options.picture:
+    for file in _pictures(run, tails, options.picture):
+        say(f"wrote {file}")
+    return 0 if all(verdict.holds is not False for verdict in found) else 1
+
+
+def _pictures(run: Run | None, tails: list[Tail], name: Path | None) -> Iterator[Path]:
+    if name is None:
+        return
+    if run is not None:
         from benchmarks.outage_picture import draw
 
-        for file in draw(run, options.picture):
-            say(f"wrote {file}")
-    return 0 if all(verdict.holds is not False for verdict in found) else 1
+        yield from draw(run, name)
+    if tails:
+        from benchmarks.tail_picture import draw as draw_tails
+
+        yield from draw_tails(tails, name.with_name(f"{name.name}-tail" if run is not None else name.name))
 
 
 def _settings(options: argparse.Namespace, setting: Setting) -> str:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -21,6 +21,8 @@ from failover.storage import AsyncGeoFailover, GeoFailover
 
 SHARE: Final = 0.95
 """The demand: of the bare SDK's reads per second."""
+HEDGED_SHARE: Final = 0.9
+"""In threads, with hedging on: each request is handed to another thread."""
 
 LARGE: Final = 64 * 1024 * 1024
 """Bytes of the blob of `large_downloads`."""
@@ -32,12 +34,18 @@ _Block = Callable[[int], float]
 
 @dataclass(frozen=True)
 class Throughput:
-    """bare, ours: reads per second, the median of the blocks. ratios: ours to bare, pair by pair, in order of size."""
+    """bare, ours: reads per second, the median of the blocks. ratios: ours to bare, pair by pair, in order of size.
+
+    than, what: what the two are. share: the demand.
+    """
 
     how: str
     bare: float
     ours: float
     ratios: list[float]
+    than: str = "bare SDK"
+    what: str = "GeoFailover"
+    share: float = SHARE
 
     @property
     def ratio(self) -> float:
@@ -79,6 +87,27 @@ def in_tasks(place: Place, tasks: int, reads: int, pairs: int) -> Throughput:
         finally:
             close_bare()
             close_ours()
+
+
+def hedged(place: Place, after: float, reads: int, pairs: int) -> Iterator[Throughput]:
+    """With hedging on, beside the bare SDK and beside `GeoFailover` without it."""
+    what = f"hedge_after={after:g}"
+    for than, make in (("bare SDK", None), ("GeoFailover", GeoFailover)):
+        for threads in (1, 16):
+            on: Any = {"retry_policy": GeoFailover(hedge_after=after)}
+            off: Any = {} if make is None else {"retry_policy": make()}
+            with _threads(place, threads, off) as one, _threads(place, threads, on) as other:
+                of = compare(f"{threads} thread{'s' if threads > 1 else ''}", one, other, reads, pairs)
+                yield replace(of, than=than, what=what, share=HEDGED_SHARE)
+        with asyncio.Runner() if hasattr(asyncio, "Runner") else _Runner() as runner:
+            off = {} if make is None else {"retry_policy": AsyncGeoFailover()}
+            one, close_one = _tasks(runner, place, 16, off)
+            other, close_other = _tasks(runner, place, 16, {"retry_policy": AsyncGeoFailover(hedge_after=after)})
+            try:
+                yield replace(compare("aio, 16 tasks", one, other, reads, pairs), than=than, what=what)
+            finally:
+                close_one()
+                close_other()
 
 
 def large_downloads(place: Place, connections: int, pairs: int) -> Throughput:

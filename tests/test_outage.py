@@ -13,11 +13,13 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.accounts import HEALTHY, KINDS
-from benchmarks.configurations import CONFIGURATIONS, OURS
+from benchmarks.accounts import HANGING, HEALTHY, KINDS, WORLDS
+from benchmarks.configurations import CONFIGURATIONS, OURS, TAIL
 from benchmarks.figures import Reading, Run, Series, cost
 from benchmarks.outage import throughput_verdicts, verdicts
 from benchmarks.outage_picture import draw
+from benchmarks.tail import Tail, tail_verdicts
+from benchmarks.tail_picture import draw as draw_tails
 from benchmarks.throughput import Throughput
 from tests.servers import Azurite
 
@@ -150,7 +152,7 @@ def rows(output: str, kind: str) -> dict[str, list[str]]:
 
 @pytest.mark.program
 def test_the_quick_form_measures_every_configuration_under_every_kind(tmp_path: Path) -> None:
-    code, output = quick("--save", str(tmp_path / "run.json"))
+    code, output = quick("--save", str(tmp_path / "run.json"), "--kinds", *KINDS)
     run = Run.load(tmp_path / "run.json")
     for kind in (HEALTHY, *KINDS):
         table = rows(output, "no fault, for comparison" if kind == HEALTHY else f"the primary: {kind}")
@@ -173,6 +175,50 @@ def test_the_quick_form_measures_every_configuration_under_every_kind(tmp_path: 
     verdicts_told = [line for line in output.splitlines() if re.search(r": (holds|DOES NOT HOLD)$", line)]
     assert len(verdicts_told) == 10
     assert code == (0 if all(line.endswith(": holds") for line in verdicts_told) else 1)
+
+
+# A primary that limps, or hangs
+
+
+def good_tails() -> list[Tail]:
+    """In which each demand holds."""
+    return [
+        Tail(world, callers, name, [0.002] * 990 + [0.11] * 10, 0, 0, 0.004, 0.012, 0.1)
+        for world in WORLDS
+        for callers in (1, 50)
+        for name in TAIL
+    ]
+
+
+def test_the_demands_on_hedged_reads() -> None:
+    tails = [replace(each, slow=0.1) for each in good_tails()]
+    told = tail_verdicts(tails)
+    assert [each.holds for each in told] == [True] * 16
+    later = replace(tails[3], seconds=[0.002] * 980 + [0.2] * 20)
+    assert [each.holds for each in tail_verdicts([later])] == [False, True]
+    more = replace(tails[3], extra=0.12)
+    assert [each.holds for each in tail_verdicts([more])] == [True, False]
+    rare = replace(tails[3], seconds=[0.002] * 995 + [3.0] * 5)
+    assert [each.holds for each in tail_verdicts([rare])] == [True, True], "limping is judged by its p99"
+    assert [each.holds for each in tail_verdicts([replace(rare, world=HANGING)])] == [False, True], "by its worst"
+
+
+def test_the_tail_is_drawn_the_same_each_time(tmp_path: Path) -> None:
+    files = draw_tails(good_tails(), tmp_path / "one")
+    assert [file.name for file in files] == ["one.svg", "one.png", "one-dark.svg", "one-dark.png"]
+    for one, other in zip(files, draw_tails(good_tails(), tmp_path / "two"), strict=True):
+        assert one.read_bytes() == other.read_bytes()
+
+
+@pytest.mark.program
+def test_the_quick_form_measures_those_who_limp_and_hang() -> None:
+    code, output = quick("--kinds", *WORLDS, "--pairs", "0")
+    assert code in (0, 1)
+    for world in WORLDS:
+        for who in ("one caller", "50 callers"):
+            table = output.partition(f"{world}: ")[2].partition(f"; {who}\n")[2].partition("\n\n")[0].splitlines()[2:]
+            assert {line[:17].strip() for line in table} == set(TAIL)
+    assert len([line for line in output.splitlines() if re.search(r": (holds|DOES NOT HOLD)$", line)]) == 16
 
 
 @pytest.mark.azurite

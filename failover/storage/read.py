@@ -327,7 +327,10 @@ class Read:
 
     async def _try(self, attempt: Attempt, judge: _Judge) -> PipelineResponse[Any, Any] | None:
         """The endpoint's answer to one request; None where it failed, and then the circuit knows."""
-        if self._hedge_after is not None and attempt.location is self._order[0] and not attempt.is_last_resort:
+        can_hedge = attempt.location is self._order[0] and not attempt.is_last_resort
+        if (
+            self._hedge_after is not None and can_hedge and attempt.timeouts.limit is not None
+        ):  # else it has lost enough
             after = 0.0 if attempt.is_probe else self._hedge_after
             attempt.race = self._shared.make_race(after, _is_good) if after < math.inf else None
             if attempt.race is not None:

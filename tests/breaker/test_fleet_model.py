@@ -13,6 +13,7 @@ import pytest
 from benchmarks.clients import Case, Outcome, simulate
 from benchmarks.fleet import cases, outcomes, row
 from benchmarks.fleet_picture import draw
+from benchmarks.hedged_fleet import BUDGET, TWICE, hedged_verdicts, simulate_all
 from benchmarks.remote import Recovery, Remote
 
 OPTIONS = argparse.Namespace(clients=[1, 25], seed=3, outage=80.0, jitter=0.1, ramp=60.0, refresh=1.0)
@@ -99,3 +100,17 @@ def test_the_picture_shows_the_largest_fleet(found: list[Outcome], tmp_path: Pat
     files = draw(found, tmp_path / "fleet")
     assert [file.name for file in files] == ["fleet.svg", "fleet.png", "fleet-dark.svg", "fleet-dark.png"]
     assert max(file.stat().st_size for file in files) < 250_000
+
+
+# Hedging
+
+
+def test_the_budget_bounds_what_a_fleet_asks_of_the_secondary() -> None:
+    none, unbounded, within, new = simulate_all(100, seed=3)
+    assert (none.secondary, none.late) == (0.0, 1.0)
+    assert unbounded.secondary == 1.0
+    assert within.secondary < TWICE * BUDGET
+    assert new.secondary < TWICE * BUDGET
+    assert unbounded.late < within.late < 1.0
+    assert all(each.holds for each in hedged_verdicts([none, unbounded, within, new]))
+    assert [each.holds for each in hedged_verdicts([replace(within, secondary=0.2)])] == [False]

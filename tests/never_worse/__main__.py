@@ -2,6 +2,7 @@
 
     python -m tests.never_worse --seeds 2000 --jobs 2
     python -m tests.never_worse --seed 17 --form alone --kind aio --trace
+    python -m tests.never_worse --seeds 200 --hedge 0.1
 
 Exits with 1 where ours lost, spoiled or delayed a call that the SDK answered. A seed always gives the same.
 """
@@ -16,7 +17,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
-from tests.never_worse.play import Report, play_seed
+from tests.never_worse.play import HEDGED, Report, play_seed
 from tests.never_worse.schedule import FORMS
 from tests.never_worse.sides import KINDS
 
@@ -39,11 +40,12 @@ def main() -> int:
     options.add_argument("--seed", type=int, help="play this one")
     options.add_argument("--form", choices=FORMS, help="play this form alone")
     options.add_argument("--kind", choices=KINDS, help="play this kind of client alone")
+    options.add_argument("--hedge", type=float, metavar="SECONDS", help=f"hedge reads: each form of {HEDGED} alone")
     options.add_argument("--jobs", type=int, default=1, help="processes")
     options.add_argument("--trace", action="store_true", help="print each call and request, in one process")
     chosen = options.parse_args()
     seeds = [chosen.seed] if chosen.seed is not None else range(chosen.first, chosen.first + chosen.seeds)
-    work = functools.partial(play_seed, form=chosen.form, kind=chosen.kind, trace=chosen.trace)
+    work = functools.partial(play_seed, form=chosen.form, kind=chosen.kind, trace=chosen.trace, hedge=chosen.hedge)
     total, shown, began = Report(), 0, time.monotonic()
     for done, report in enumerate(_reports(work, seeds, 1 if chosen.trace else chosen.jobs), 1):
         total.add(report)

@@ -50,9 +50,19 @@ class Violation:
 
     @classmethod
     def of(
-        cls, kind: str, schedule: Schedule, side: Kind, number: int, call: Call, bare: Outcome, ours: Outcome
+        cls,
+        kind: str,
+        schedule: Schedule,
+        side: Kind,
+        number: int,
+        call: Call,
+        bare: Outcome,
+        ours: Outcome,
+        hedge: float | None,
     ) -> Violation:
         replay = f"--seed {schedule.seed} --form {schedule.form} --kind {side}"
+        if hedge is not None:
+            replay += f" --hedge {hedge:g}"
         text = [
             f"{kind.upper()}: {replay}, call {number} at {bare.began:.2f} s: {call}",
             f"    the SDK: {bare}",
@@ -108,6 +118,15 @@ class Report:
         ]
 
 
+HEDGED: Final[Kind] = "aio"
+"""The kind whose hedges are played: their requests are tasks of a loop in virtual time, and not threads."""
+
+
+def forms(seed: int, form: Form | None) -> list[Form]:
+    """What is played of a seed: one call after the other, and in turn one of the ways of many at once."""
+    return [form] if form else ["alone", ("together", "fleet")[seed % 2]]
+
+
 def plays(seed: int, form: Form | None, kind: Kind | None) -> Iterator[tuple[Form, Kind]]:
     """What is played of a seed: one call after the other in each kind, and in turn a kind of many at once."""
     if form is not None or kind is not None:
@@ -117,22 +136,30 @@ def plays(seed: int, form: Form | None, kind: Kind | None) -> Iterator[tuple[For
     yield ("together", "fleet")[seed % 2], KINDS[seed // 2 % len(KINDS)]
 
 
-def play_seed(seed: int, form: Form | None = None, kind: Kind | None = None, *, trace: bool = False) -> Report:
-    """All that is played of a seed."""
+def play_seed(
+    seed: int,
+    form: Form | None = None,
+    kind: Kind | None = None,
+    *,
+    trace: bool = False,
+    hedge: float | None = None,
+) -> Report:
+    """All that is played of a seed; with `hedge` seconds, what can be hedged of it."""
     report = Report()
-    for each, which in plays(seed, form, kind):
+    chosen = plays(seed, form, kind) if hedge is None else [(each, HEDGED) for each in forms(seed, form)]
+    for each, which in chosen:
         schedule = make(seed, each)
         if trace:
             print(*schedule.lines(), sep="\n")
-        report.add(play(schedule, which, print if trace else None))
+        report.add(play(schedule, which, print if trace else None, hedge))
     return report
 
 
-def play(schedule: Schedule, kind: Kind, say: Any = None) -> Report:
-    """Play a schedule; `say` takes each line of a trace."""
+def play(schedule: Schedule, kind: Kind, say: Any = None, hedge: float | None = None) -> Report:
+    """Play a schedule; `say` takes each line of a trace. hedge: seconds, for ours."""
     report = Report(schedules=1)
     bare = Side(kind, schedule)
-    ours = Side(kind, schedule, functools.partial(_policies, kind, schedule))
+    ours = Side(kind, schedule, functools.partial(_policies, kind, schedule, hedge))
     try:
         with virtual_sleep(), _quiet():
             for number, calls in enumerate(schedule.rounds):
@@ -155,7 +182,7 @@ def play(schedule: Schedule, kind: Kind, say: Any = None) -> Report:
                         faults = []
                     _count(report, before, after)
                     report.violations += [
-                        Violation.of(each, schedule, kind, number, call, before, after) for each in faults
+                        Violation.of(each, schedule, kind, number, call, before, after, hedge) for each in faults
                     ]
                     if say is not None:
                         _tell(say, number, call, before, after, faults, ours)
@@ -180,9 +207,9 @@ def _quiet() -> Iterator[None]:
             each.setLevel(level)
 
 
-def _policies(kind: Kind, schedule: Schedule, clock: Any) -> list[Any]:
+def _policies(kind: Kind, schedule: Schedule, hedge: float | None, clock: Any) -> list[Any]:
     store = MemoryStore(clock=clock) if schedule.nodes > 1 else None
-    return [our_policy(kind, clock, schedule.seed, store) for _ in range(schedule.nodes)]
+    return [our_policy(kind, clock, schedule.seed, store, hedge) for _ in range(schedule.nodes)]
 
 
 def _unlucky(

@@ -89,14 +89,17 @@ class _Circuit(CircuitBreaker):
             raise
 
 
-def our_policy(kind: Kind, clock: Callable[[], float], seed: int, store: Any = None) -> Any:
-    """`GeoFailover` as a user has it by default, but for the clock, and for chance, which is the seed's."""
+def our_policy(kind: Kind, clock: Callable[[], float], seed: int, store: Any = None, hedge: float | None = None) -> Any:
+    """`GeoFailover` as a user has it by default, but for the clock, and for chance, which is the seed's.
+
+    hedge: seconds, for a user who has turned hedging on: with no budget to be spent, so that as much as can is hedged.
+    """
     circuits = [
         _Circuit(name, PRODUCTION, clock=clock, random=random.Random(f"{seed} {name}").random, store=store)
         for name in ("primary", "secondary")
     ]
     made: Any = AsyncGeoFailover if kind == "aio" else GeoFailover
-    return made(*circuits, clock=clock, retry=_sdk_retry(kind))
+    return made(*circuits, clock=clock, retry=_sdk_retry(kind), hedge_after=hedge, hedge_budget=1.0)
 
 
 def _sdk_retry(kind: Kind) -> Any:

@@ -28,6 +28,16 @@ def test_a_client_with_geofailover_is_never_worse_than_one_without(share: int) -
     assert report.saved + report.sooner > 0
 
 
+@pytest.mark.parametrize("hedge", [0.02, 1.0])
+def test_a_client_that_hedges_is_never_worse(hedge: float) -> None:
+    report = Report()
+    for seed in range(5):
+        report.add(play_seed(seed, hedge=hedge))
+    if report.violations:
+        pytest.fail("\n".join([line for each in report.violations[:3] for line in each.text] + report.lines()))
+    assert report.saved + report.sooner > 0
+
+
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_seed_stands_for_one_play(kind: Kind, form: Form) -> None:

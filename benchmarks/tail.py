@@ -1,0 +1,240 @@
+"""A primary that limps, or hangs, and what its readers wait: one caller, and fifty, for `benchmarks.outage`."""
+
+from __future__ import annotations
+
+import math
+import random
+import statistics
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from azure.core.exceptions import AzureError
+
+from benchmarks.accounts import HANGING, LIMPING, Accounts, standins
+from benchmarks.configurations import HEDGE_AFTER, HEDGED, LEARNED, TAIL, Reader, Setting
+from benchmarks.figures import Verdict, quantile
+from benchmarks.machine import say, table
+from failover.storage.hedging import LEAST_WAIT, WINDOW
+
+BUDGET: Final = 0.1
+"""Share of reads that may be hedged: the default."""
+HEALTHY_TIMES: Final = 1.5
+"""The demand: what waits longest waits for the hedge, and then so many times as long as a healthy read."""
+NOISE: Final = 0.01
+"""Seconds that the machine may add to it."""
+MANY: Final = 50
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much is read. warm: reads before all else, as a policy in production has seen them.
+
+    healthy, limping, hanging: rounds of each caller. pace: seconds from a caller's read to its next, one caller and
+    many. most: seconds after which the reads under way are counted with what they have waited by then.
+    """
+
+    warm: int = WINDOW
+    healthy: int = 5
+    rounds: dict[tuple[str, int], int] = field(
+        default_factory=lambda: {(LIMPING, 1): 200, (LIMPING, MANY): 20, (HANGING, 1): 60, (HANGING, MANY): 6}
+    )
+    paces: dict[int, float] = field(default_factory=lambda: {1: 0.02, MANY: 1.0})
+    most: float = 120.0
+
+
+QUICK: Final = Size(
+    warm=120,
+    healthy=1,
+    rounds={(LIMPING, 1): 12, (LIMPING, MANY): 1, (HANGING, 1): 3, (HANGING, MANY): 1},
+    paces={1: 0.0, MANY: 0.2},
+    most=3.5,
+)
+
+
+@dataclass(frozen=True)
+class Tail:
+    """What the callers of one configuration waited in one world.
+
+    seconds: of each read, in order of size. unfinished: of them, those that were under way when it was given up.
+    healthy: seconds of a median read before. extra: requests beside one for each read, as a share of the reads.
+    """
+
+    world: str
+    callers: int
+    configuration: str
+    seconds: list[float]
+    failed: int
+    unfinished: int
+    healthy: float
+    slow: float
+    extra: float
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.seconds)
+
+    @property
+    def most(self) -> float:
+        """Seconds that a read is to wait at most, if hedging does what it is for."""
+        after = HEDGE_AFTER if self.configuration == HEDGED else max(LEAST_WAIT, self.slow)
+        return after + HEALTHY_TIMES * self.healthy + NOISE
+
+
+class _Callers:
+    """The callers of one configuration."""
+
+    def __init__(self, name: str, reader: Reader, callers: int, pace: float) -> None:
+        self.name = name
+        self.reader = reader
+        self._callers = callers
+        self._pace = pace
+        self.seconds: list[float] = []
+        self.failed = 0
+        self.started: dict[int, float] = {}
+        self._threads: list[threading.Thread] = []
+        self._over = False
+
+    def begin(self, rounds: int) -> None:
+        """Let each caller read so often."""
+        self.seconds, self.failed, self.started, self._over = [], 0, {}, False
+        self._threads = [
+            threading.Thread(target=self._read_on, args=(n, rounds), daemon=True) for n in range(self._callers)
+        ]
+        for each in self._threads:
+            each.start()
+
+    def end(self, until: float) -> int:
+        """Wait for them; how many reads are still under way then. Theirs count as long as they have taken."""
+        for each in self._threads:
+            each.join(max(0.0, until - time.monotonic()))
+        self._over = True
+        now = time.monotonic()
+        waiting = [now - began for began in tuple(self.started.values())]
+        self.seconds = sorted([*self.seconds, *waiting])
+        return len(waiting)
+
+    def _read_on(self, number: int, rounds: int) -> None:
+        # Spread over a pace, so that it is no stampede.
+        time.sleep(self._pace * number / self._callers)
+        for _ in range(rounds):
+            if self._over:
+                return
+            self.started[number] = began = time.monotonic()
+            try:
+                self.reader.read()
+            except AzureError:
+                self.failed += 1
+            del self.started[number]
+            if self._over:
+                return
+            self.seconds.append(time.monotonic() - began)
+            time.sleep(max(0.0, began + self._pace - time.monotonic()))
+
+
+def measure_tails(worlds: Sequence[str], setting: Setting, size: Size, progress: Callable[[str], Any]) -> list[Tail]:
+    """Each configuration in each world; those of one caller at the same time, those of many in turn."""
+    found: list[Tail] = []
+    for world in worlds:
+        for callers in (1, MANY):
+            groups = [list(TAIL)] if callers == 1 else [[name] for name in TAIL]
+            for names in groups:
+                progress(f"{world}, {callers} at once: {', '.join(names)}")
+                with standins((world,), setting.attempt) as accounts:
+                    found += _measure(accounts, world, callers, names, setting, size)
+    return found
+
+
+def _measure(
+    accounts: Accounts, world: str, callers: int, names: list[str], setting: Setting, size: Size
+) -> list[Tail]:
+    place = accounts.places[world]
+    groups = [_Callers(name, TAIL[name](accounts, place, setting), callers, size.paces[callers]) for name in names]
+    random.Random(1).shuffle(groups)
+    for group in groups:
+        warm = [threading.Thread(target=_read_often, args=(group.reader, size.warm // 4)) for _ in range(4)]
+        for thread in warm:
+            thread.start()
+        for thread in warm:
+            thread.join()
+    healthy = {}
+    for group in groups:
+        group.begin(size.healthy * (20 if callers == 1 else 1))
+    for group in groups:
+        group.end(math.inf if callers == 0 else time.monotonic() + size.most)
+        healthy[group.name] = group.seconds
+    before = {group.name: _requests(group.reader) for group in groups}
+    accounts.switch(True)
+    until = time.monotonic() + size.most
+    for group in groups:
+        group.begin(size.rounds[world, callers])
+    found = []
+    for group in groups:
+        unfinished = group.end(until)
+        reads, seconds = len(group.seconds), healthy[group.name]
+        extra = _requests(group.reader) - before[group.name] - reads
+        # The budget is one of the last thousand reads: those before this phase are among them.
+        share = extra / max(reads, min(WINDOW, size.warm) if world == HANGING else 1)
+        found.append(
+            Tail(
+                world,
+                callers,
+                group.name,
+                group.seconds,
+                group.failed,
+                unfinished,
+                statistics.median(seconds),
+                quantile(seconds, 0.95),
+                share,
+            )
+        )
+    return found
+
+
+def _read_often(reader: Reader, times: int) -> None:
+    for _ in range(times):
+        reader.read()
+
+
+def _requests(reader: Reader) -> int:
+    return len(reader.watched.hits) + len(reader.watched.elsewhere)
+
+
+def tail_verdicts(tails: list[Tail]) -> list[Verdict]:
+    """What is demanded of hedged reads."""
+    found = []
+    for each in tails:
+        if each.configuration not in (HEDGED, LEARNED):
+            continue
+        who = f"{each.world}, {'one caller' if each.callers == 1 else f'{each.callers} callers'}, {each.configuration}"
+        worst = quantile(each.seconds, 0.99) if each.world == LIMPING else each.seconds[-1]
+        what = "p99" if each.world == LIMPING else "worst"
+        demand = f"{who}: {what} at most {each.most * 1000:,.0f} ms"
+        found.append(Verdict(demand, worst <= each.most, f"{worst * 1000:,.0f} ms"))
+        limit = BUDGET + 0.01
+        figures = f"{each.extra:.3f}"
+        found.append(Verdict(f"{who}: extra requests at most {limit:g} of the reads", each.extra <= limit, figures))
+    return found
+
+
+def report_tails(tails: list[Tail]) -> None:
+    """One table for each world."""
+    for world in dict.fromkeys(each.world for each in tails):
+        of = {LIMPING: "one read in ten of the primary's takes 3 s", HANGING: "the primary gives no answer"}[world]
+        for callers in (1, MANY):
+            chosen = [each for each in tails if (each.world, each.callers) == (world, callers)]
+            who = "one caller" if callers == 1 else f"{callers} callers"
+            say(f"\n{world}: {of}; {who}")
+            say(table(["", "reads", "median ms", "p95", "p99", "worst", "failed", "extra"], list(map(_row, chosen))))
+    say()
+    say("extra: requests beside one for each read, as a share of the reads (hanging: of the last thousand).  >: some")
+    say("reads were given up, and count as long as they had taken.  Each policy has seen healthy reads before.")
+
+
+def _row(of: Tail) -> list[str]:
+    over = "> " if of.unfinished else ""
+    times = [of.median, quantile(of.seconds, 0.95), quantile(of.seconds, 0.99), of.seconds[-1]]
+    told = [f"{over if n == 3 else ''}{seconds * 1000:,.0f}" for n, seconds in enumerate(times)]
+    return [of.configuration, f"{len(of.seconds):,}", *told, str(of.failed), f"{of.extra:.3f}"]
