@@ -1,6 +1,7 @@
 """A soak: many reads by many threads while faults switch at random, and what is left behind afterwards.
 
     python -m tests.faults.soak --reads 200000 --threads 16 --seed 1
+    python -m tests.faults.soak --reads 100000 --hedge 0.05
 
 Every read must return the right bytes; `BothEndpointsDown` is right only where both endpoints were out. Prints
 progress and a table, and exits with 1 where anything was wrong. The servers have a process of their own, so that
@@ -73,6 +74,10 @@ class Holdings:
         ]
 
 
+def _hedging_threads() -> int:
+    return sum(each.name == "failover-hedge" for each in threading.enumerate())
+
+
 def _resident() -> float:
     """MiB of memory in use, 0 where the system does not tell it in a file."""
     with suppress(OSError):
@@ -84,9 +89,21 @@ def _resident() -> float:
 
 
 class Soak:
-    """`threads` threads that read while `run` switches faults; ends after `reads` of them or `seconds`."""
+    """`threads` threads that read while `run` switches faults; ends after `reads` of them or `seconds`.
 
-    def __init__(self, account: Account, *, reads: int, threads: int, seed: int, seconds: float = float("inf")) -> None:
+    hedge: seconds after which reads are hedged, as many as are slow; None: never.
+    """
+
+    def __init__(
+        self,
+        account: Account,
+        *,
+        reads: int,
+        threads: int,
+        seed: int,
+        seconds: float = float("inf"),
+        hedge: float | None = None,
+    ) -> None:
         self._account = account
         self._total, self._threads, self._seconds = reads, threads, seconds
         self._random = random.Random(seed)
@@ -108,6 +125,8 @@ class Soak:
         self.policy = GeoFailover(
             policy=Policy(trip=ConsecutiveFailures(5), recovery=recovery, probe_lease=5.0),
             attempt_timeout=SILENCE,
+            hedge_after=hedge,
+            hedge_budget=1.0,
             listeners=[self._hear],
         )
         self.service = connect(
@@ -122,6 +141,7 @@ class Soak:
         if isinstance(event, ReadEnded):
             with self._lock:
                 self.outcomes[f"requests answered by {event.endpoint or 'nobody'}"] += 1
+                self.outcomes["requests hedged"] += event.hedged
         elif isinstance(event, Retry):
             with self._lock:
                 self.retries[event.error] += 1
@@ -239,6 +259,11 @@ class Soak:
             if circuit.state.value != "closed":
                 self.wrong.append(f"a circuit is stuck: {circuit.snapshot()}")
         self._account.switch(primary="well", secondary="well")
+        deadline = time.monotonic() + 30
+        while _hedging_threads() and time.monotonic() < deadline:  # they end when they have been idle for a while
+            time.sleep(0.05)
+        if _hedging_threads():
+            self.wrong.append(f"{_hedging_threads()} threads of losers are left over")
 
     def table(self) -> list[str]:
         """What happened, for people."""
@@ -256,10 +281,11 @@ def main() -> int:
     options.add_argument("--reads", type=int, default=200_000)
     options.add_argument("--threads", type=int, default=16)
     options.add_argument("--seed", type=int, default=1)
+    options.add_argument("--hedge", type=float, metavar="SECONDS", help="hedge reads (never)")
     chosen = options.parse_args()
     logging.getLogger("azure").addHandler(logging.NullHandler())  # it warns of each body that breaks off
     with serving() as account:
-        soak = Soak(account, reads=chosen.reads, threads=chosen.threads, seed=chosen.seed)
+        soak = Soak(account, reads=chosen.reads, threads=chosen.threads, seed=chosen.seed, hedge=chosen.hedge)
         began = time.monotonic()
         soak.run(lambda line: print(line, flush=True))
         took = time.monotonic() - began

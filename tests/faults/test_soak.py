@@ -22,21 +22,23 @@ def account() -> Iterator[Account]:
         yield account
 
 
-def _soak() -> tuple[list[str], dict[str, int]]:
+def _soak(hedge: float | None) -> tuple[list[str], dict[str, int]]:
     with serving() as account:
-        soak = Soak(account, reads=4000, threads=16, seed=7, seconds=5)
+        soak = Soak(account, reads=4000, threads=16, seed=7, seconds=5, hedge=hedge)
         soak.run()
         return soak.wrong, dict(soak.outcomes)
 
 
-def test_ten_seconds_of_faults_at_random() -> None:
+@pytest.mark.parametrize("hedge", [None, 0.05])
+def test_ten_seconds_of_faults_at_random(hedge: float | None) -> None:
     """Right bytes, or both endpoints were out; no circuit stuck; threads, sockets and memory as before."""
     # In a process of its own: other tests' sockets come and go.
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-        wrong, outcomes = pool.submit(_soak).result()
+        wrong, outcomes = pool.submit(_soak, hedge).result()
     assert wrong == []
     assert outcomes["right"] > 0
     assert outcomes["no excuse to fail"] > 0
+    assert (outcomes["requests hedged"] > 0) is (hedge is not None)
 
 
 def test_it_sees_what_is_wrong(account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
