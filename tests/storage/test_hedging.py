@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import threading
+import time
 from typing import Any
 
 import pytest
@@ -320,3 +321,24 @@ def test_p95_of_a_policy(geo_failover: Any, gate: Gate) -> None:
         assert blob.download_blob().readall() == HELLO
         assert pair.trail() == f"{LEAST_SEEN + 1} at the primary, 1 at the secondary"
         gate.open()
+
+
+def test_p95_is_of_what_reads_wait_so_that_a_primary_that_slows_down_does_not_move_it(geo_failover: Any) -> None:
+    slow = threading.Event()
+
+    def primary(asked: Asked) -> Answer:
+        if slow.is_set():
+            time.sleep(20 * SOON)
+        return hello(asked)
+
+    told: list[Any] = []
+    policy = geo_failover(hedge_after="p95", hedge_budget=1.0, retry=None, listeners=[told.append])
+    with account(primary) as pair:
+        blob = connect(pair, policy).get_blob_client("demo", "HelloWorld")
+        for _ in range(LEAST_SEEN):
+            blob.get_blob_properties()
+        slow.set()
+        told.clear()
+        for _ in range(LEAST_SEEN):
+            blob.get_blob_properties()
+        assert {each.endpoint for each in told if isinstance(each, ReadEnded)} == {"secondary"}
