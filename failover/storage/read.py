@@ -774,13 +774,14 @@ class Read:
         span = self._span
         if span is not None and span.length is not None and delivered >= span.length and not span.encoded:
             return None, 0
+        in_vain = False
         if delivered == self._resumed_at:
             self._fruitless += 1
-            self._lost_by(attempt, error)
+            in_vain = self._lost_by(attempt, error)
         else:
             self._fruitless, self._resumed_at = 0, delivered
-        # Where time-outs of ours brought nothing, one more is asked, with the SDK's own.
-        most = len(self._order) + (self._lost > 0)
+        # Where a time-out of ours brought nothing, one more is asked, with the SDK's own.
+        most = len(self._order) + in_vain
         if span is not None and self._resumptions < MOST_ATTEMPTS and self._fruitless < most:
             self._resumptions += 1
             skip = self._ask_for_rest(span, delivered)
