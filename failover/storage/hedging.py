@@ -84,7 +84,7 @@ class Hedging:
             return True
 
     def learn(self, seconds: float) -> None:
-        """Take down how long a read waited for its answer."""
+        """Take down how long an answer took that a read has waited for."""
         with self._lock:
             self._seconds.append(seconds)
             self._unlearned += 1

@@ -327,15 +327,19 @@ class Read:
 
     async def _try(self, attempt: Attempt, judge: _Judge) -> PipelineResponse[Any, Any] | None:
         """The endpoint's answer to one request; None where it failed, and then the circuit knows."""
-        can_hedge = attempt.location is self._order[0] and not attempt.is_last_resort
-        if (
-            self._hedge_after is not None and can_hedge and attempt.timeouts.limit is not None
-        ):  # else it has lost enough
-            after = 0.0 if attempt.is_probe else self._hedge_after
-            attempt.race = self._shared.make_race(after, _is_good) if after < math.inf else None
-            if attempt.race is not None:
-                return await self._try_hedged(attempt, attempt.race, judge)
+        attempt.race = self._make_race(attempt)
+        if attempt.race is not None:
+            return await self._try_hedged(attempt, attempt.race, judge)
         return await self._came(attempt, *await self._send(attempt), judge)
+
+    def _make_race(self, attempt: Attempt) -> Race | None:
+        """For an attempt that may be hedged; None: it may not, or the read has lost as much time as it may."""
+        after = 0.0 if attempt.is_probe and self._hedge_after is not None else self._hedge_after
+        if after is None or math.isinf(after) or attempt.timeouts.limit is None:
+            return None
+        if attempt.location is not self._order[0] or attempt.is_last_resort:
+            return None
+        return self._shared.make_race(after, _is_good)
 
     async def _try_hedged(self, leader: Attempt, race: Race, judge: _Judge) -> PipelineResponse[Any, Any] | None:
         """As `_try`, but that the next endpoint is asked too where this one does not answer soon."""
@@ -349,7 +353,6 @@ class Read:
                 if hedge is not None:
                     answer = await self._hedged(hedge, _copy_of(self._request, options), judge)
                     if answer is not None:
-                        self._learn(leader)
                         return answer
                 while leader.is_outpaced:
                     response, error = await self._send(leader, _copy_of(self._request, options))
@@ -376,26 +379,26 @@ class Read:
 
     async def _make_hedge(self, leader: Attempt, race: Race) -> Attempt | None:
         shared, location = self._shared, self._order[1]
-        timeouts = self._timeouts(shared.attempt_timeout)
-        question = Attempt(location, None, timeouts, None, shared.abandoned)
-        if location is SECONDARY and not await self._may_have_secondary(question, race):
-            return None
+        assert shared.hedging is not None  # noqa: S101 (there is a race)
         try:
             permit = shared.circuits[location].admit()
         except CircuitOpen:
             return None
-        assert shared.hedging is not None  # noqa: S101 (there is a hedge)
-        if not shared.hedging.take(is_probe=leader.is_probe):
-            permit.released()
+        timeouts = self._timeouts(shared.attempt_timeout)
+        hedge = Attempt(location, permit, timeouts, self._silence(timeouts), shared.abandoned)
+        hedge.race = race
+        if not shared.hedging.take(is_probe=leader.is_probe) or not await self._may_be_asked(location, timeouts, race):
+            hedge.released()
             return None
         self._hedge_after = None
         self._is_hedged = True
-        hedge = Attempt(location, permit, timeouts, self._silence(timeouts), shared.abandoned)
-        hedge.race = race
         return hedge
 
-    async def _may_have_secondary(self, question: Attempt, race: Race) -> bool:
-        """Whether the secondary is recent enough; if it has to be asked, the first endpoint may answer meanwhile."""
+    async def _may_be_asked(self, location: str, timeouts: Timeouts, race: Race) -> bool:
+        """Whether an endpoint is recent enough; if it has to tell, the first one may answer meanwhile."""
+        if location is not SECONDARY:
+            return True
+        question = Attempt(location, None, timeouts, None, self._shared.abandoned)
         question.race = race
         try:
             return await self._shared.refuses_secondary(question) is None
@@ -440,14 +443,9 @@ class Read:
         if error is not None:
             self._on_error(attempt, error)
             return None
-        if attempt.location is self._order[0]:
-            self._learn(attempt)
+        if self._shared.hedging is not None and (attempt.race is not None or attempt.location is self._order[0]):
+            self._shared.hedging.learn(attempt.age)
         return await self._on_answer(attempt, response, judge)
-
-    def _learn(self, first: Attempt) -> None:
-        """There is an answer: take down how long after the first request."""
-        if self._shared.hedging is not None:
-            self._shared.hedging.learn(first.age)
 
     async def _ask_patiently(self, attempt: Attempt) -> PipelineResponse[Any, Any] | None:
         """Ask an endpoint again that gave no answer in time, with the SDK's own time-outs."""
@@ -483,11 +481,16 @@ class Read:
         before = dict(options)
         attempt.timeouts.set_in(options)
         try:
-            return await self._shared.io.send(self._shared.next, request), None
+            response = await self._shared.io.send(self._shared.next, request)
         except BaseException as error:  # noqa: BLE001 (raised again, or the endpoint's)
             # Policies take out what is theirs, the caller's hook say, and keep it for another try only after an answer.
             options.update(before)
+            # It may have been cancelled since.
+            attempt.is_outpaced = attempt.is_outpaced and isinstance(error, Exception)
             return None, error  # type: ignore[return-value]  # one or the other
+        else:
+            attempt.is_outpaced = False  # a policy has an answer of its own
+            return response, None
         finally:
             attempt.timeouts.take_from(options)
             request.context.pop(ATTEMPT, None)

@@ -323,7 +323,7 @@ def test_p95_of_a_policy(geo_failover: Any, gate: Gate) -> None:
         gate.open()
 
 
-def test_p95_is_of_what_reads_wait_so_that_a_primary_that_slows_down_does_not_move_it(geo_failover: Any) -> None:
+def test_p95_is_of_the_answers_that_are_used_and_no_loser_moves_it(geo_failover: Any) -> None:
     slow = threading.Event()
 
     def primary(asked: Asked) -> Answer:
