@@ -15,6 +15,16 @@ SLOW_SHARE: Final = 0.75
 """The share of the time-out that a slow answer takes: over a half, so that it counts as a failure, and below 1."""
 
 
+_SLICE: Final = 0.2  # seconds
+
+
+def sleep_in_slices(seconds: float, *, sleep: Callable[[float], None] = time.sleep) -> None:
+    """Let `seconds` pass, and signals through: one that comes just before a sleep is handled only when that ends."""
+    while seconds > 0:
+        sleep(min(seconds, _SLICE))
+        seconds -= _SLICE
+
+
 class Fault(str, Enum):
     """What happens to reads of the blob on the primary; DOWN: to the stand-in's primary as a whole."""
 
@@ -55,7 +65,7 @@ class FaultTransport(HttpTransport[Any, Any]):
         timeout: float,
         lose: Callable[[], None] | None = None,
         restore: Callable[[], None] | None = None,
-        sleep: Callable[[float], None] = time.sleep,
+        sleep: Callable[[float], None] = sleep_in_slices,
     ) -> None:
         if kind is Fault.DOWN and (lose is None or restore is None):
             raise ValueError("kind down needs lose and restore: only the stand-in's primary can be taken down")

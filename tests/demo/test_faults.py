@@ -11,7 +11,7 @@ from azure.core.pipeline.transport import HttpTransport
 from azure.core.rest import HttpRequest
 from azure.storage.blob import BlobServiceClient
 
-from failover.demo.faults import SLOW_SHARE, Fault, FaultTransport
+from failover.demo.faults import SLOW_SHARE, Fault, FaultTransport, sleep_in_slices
 from failover.standin import StandIn
 from failover.storage.causes import failure_cause, is_endpoint_failure, is_timeout
 from tests.servers import credential
@@ -123,6 +123,14 @@ def test_a_timeout_takes_as_long_as_the_attempt_may() -> None:
             transport.send(HttpRequest("GET", f"{BASE}/box/HelloWorld"), **kwargs)
         assert is_timeout(caught.value)
     assert (inner.sent, slept) == ([], [2.0, 0.7])
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.05, 0.2, 1.5, 60.0])
+def test_no_sleep_is_so_long_that_ctrl_c_must_wait_for_it(seconds: float) -> None:
+    slept: list[float] = []
+    sleep_in_slices(seconds, sleep=slept.append)
+    assert sum(slept) == pytest.approx(seconds)
+    assert all(0 < each <= 0.2 for each in slept)
 
 
 def test_a_reset_is_told_as_one() -> None:
