@@ -36,11 +36,11 @@ def _paint(figure: Any, theme: Theme, tails: list[Tail]) -> None:
     figure.text(
         0.012,
         0.865,
-        f"{tails[0].callers} callers. The dot is the median read, the bar ends at the 99th of 100, ▏ marks the worst.",
+        f"{tails[0].callers} callers. The dot is the median read, the bar ends at the 99th of 100, the tick is the worst.",
     )
     worlds = [each for each in TITLES if any(tail.world == each for tail in tails)]
     for column, world in enumerate(worlds):
-        axes = figure.add_axes((0.165 + 0.425 * column, 0.115, 0.385, 0.62))
+        axes = figure.add_axes((0.165 + 0.43 * column, 0.115, 0.375, 0.62))
         bare(axes, theme)
         axes.grid(False, axis="y")
         axes.grid(True, which="major", axis="x", color=theme.faint, linewidth=0.6)
