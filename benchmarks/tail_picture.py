@@ -36,7 +36,7 @@ def _paint(figure: Any, theme: Theme, tails: list[Tail]) -> None:
     figure.text(
         0.012,
         0.865,
-        f"{tails[0].callers} callers. The dot is the median read, the bar ends at the 99th of 100, the tick is the worst.",
+        f"{tails[0].callers} callers. Dot: the median read; bar: up to the 99th of 100; tick: the worst.",
     )
     worlds = [each for each in TITLES if any(tail.world == each for tail in tails)]
     for column, world in enumerate(worlds):
