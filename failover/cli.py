@@ -53,6 +53,7 @@ MORE_HELP: Final = """\
    circuitbreaker.py
    circuitbreaker.py --plain --fail 201:400 --report run.svg
    circuitbreaker.py --cooldown 10 --fault timeout
+   circuitbreaker.py --fault timeout --hedge 0.3
    circuitbreaker.py --proxy http://127.0.0.1:8888 --ca-bundle FiddlerRoot.cer
 
  Exit codes:
@@ -164,6 +165,15 @@ def main(
         float | None, _option(CIRCUIT, "SECONDS", "Probe the primary after a time instead.", parser=positive)
     ] = None,
     timeout: Annotated[float, _option(CIRCUIT, "SECONDS", TIMEOUT_HELP, parser=positive)] = 2.0,
+    hedge: Annotated[
+        float | None,
+        _option(
+            CIRCUIT,
+            "SECONDS",
+            "Ask the secondary too when the primary has not answered by then; the first answer is used.",
+            parser=positive,
+        ),
+    ] = None,
     state: Annotated[
         str | None,
         _option(
@@ -240,6 +250,7 @@ def main(
         _check_files(log, report)
         _check_open_files()
         wait = replica_wait(settings, REPLICA_WAIT)
+        _check_hedge(hedge, timeout)
         _check_reach(requests, fail or [], replication_lag, wait)
         config = RunConfig(
             requests=requests,
@@ -248,6 +259,7 @@ def main(
             retry_threshold=retry_threshold,
             secondary_threshold=secondary_threshold,
             cooldown=cooldown,
+            hedge=hedge,
             timeout=timeout,
             fault=Fault(fault),
             fail=tuple(map(_first_and_last, fail or [])),
@@ -309,6 +321,14 @@ def _check_reach(requests: int, fail: list[str], lag: float | None, wait: float)
         raise BadSettings(
             f"--replication-lag {lag:g} is as long as the program waits for the replica, which is {wait:g} s, or "
             "longer. Give less, or wait longer with FAILOVER_REPLICA_WAIT_SECONDS."
+        )
+
+
+def _check_hedge(hedge: float | None, timeout: float) -> None:
+    """Raise `BadSettings` where no read would ever be hedged."""
+    if hedge is not None and hedge >= timeout:
+        raise BadSettings(
+            f"--hedge {hedge:g} does nothing: after --timeout {timeout:g} the primary is given up anyway. Give less."
         )
 
 

@@ -13,7 +13,7 @@ from failover.console.layout import row_width, stretches
 from failover.console.marks import EDGE, GROUND, LEFT, RIGHT, SMALL, STYLE, WIDTH, marks
 from failover.console.record import Record
 from failover.console.timeline import timeline
-from failover.console.view import Cell
+from failover.console.view import Cell, cells_of
 
 _WIDE: Final = 100  # cells in a row at most
 _FEW: Final = 300  # cells that may be larger, where a row has fewer
@@ -81,7 +81,7 @@ def _strip(record: Record, y: float) -> tuple[str, float]:
 def _legend(record: Record, y: float) -> tuple[str, float]:
     """What the marks mean, and how many there are of each; below it what else is drawn."""
     kind = words.clean(record.settings.fault, 20) if record.settings else ""
-    first = [(_mark_of(cell), f"{record.counts[cell]:,} {cell.value}") for cell in Cell]
+    first = [(_mark_of(cell), f"{record.counts[cell]:,} {cell.value}") for cell in cells_of(record.settings)]
     second: list[tuple[_Mark, str]] = []
     if any(group.fault for group in record.groups):
         second.append((_fault_mark, f"fault {kind} is on"))

@@ -15,7 +15,13 @@ from failover.demo import events as ev
 
 # Green and magenta stay apart for most eyes, and on light and dark grounds alike. No colour stands alone: the
 # glyph, the word or the brackets beside it say the same.
-CELL_STYLES = {Cell.PRIMARY: "green", Cell.SECONDARY: "magenta", Cell.TRIED: "bold magenta", Cell.FAILED: "bold red"}
+CELL_STYLES = {
+    Cell.PRIMARY: "green",
+    Cell.SECONDARY: "magenta",
+    Cell.HEDGED: "bold magenta",
+    Cell.TRIED: "bold magenta",
+    Cell.FAILED: "bold red",
+}
 STATE_STYLES = {ev.CLOSED: "bold reverse green", ev.OPEN: "bold reverse magenta", ev.HALF_OPEN: "bold reverse cyan"}
 ALARM = "bold reverse red"
 
@@ -40,7 +46,7 @@ class Glyphs:
 
 
 UNICODE = Glyphs(
-    cells={Cell.PRIMARY: "■", Cell.SECONDARY: "○", Cell.TRIED: "◍", Cell.FAILED: "✕"},
+    cells={Cell.PRIMARY: "■", Cell.SECONDARY: "○", Cell.HEDGED: "◐", Cell.TRIED: "◍", Cell.FAILED: "✕"},
     unread="·",
     rule="─",
     separator="·",
@@ -55,7 +61,7 @@ UNICODE = Glyphs(
     entering="╭▶",
 )
 ASCII = Glyphs(
-    cells={Cell.PRIMARY: "#", Cell.SECONDARY: "o", Cell.TRIED: "@", Cell.FAILED: "X"},
+    cells={Cell.PRIMARY: "#", Cell.SECONDARY: "o", Cell.HEDGED: "%", Cell.TRIED: "@", Cell.FAILED: "X"},
     unread=".",
     rule="-",
     separator="-",

@@ -12,7 +12,13 @@ from failover.console.view import Cell, Stage
 from failover.demo import events as ev
 
 _SLOW = 0.5  # seconds after which a read without an answer is worth a word
-_WORDS = {Cell.PRIMARY: "PRIMARY", Cell.SECONDARY: "SECONDARY", Cell.TRIED: "SECONDARY", Cell.FAILED: "NEITHER"}
+_WORDS = {
+    Cell.PRIMARY: "PRIMARY",
+    Cell.SECONDARY: "SECONDARY",
+    Cell.HEDGED: "SECONDARY",
+    Cell.TRIED: "SECONDARY",
+    Cell.FAILED: "NEITHER",
+}
 
 
 def title(scene: Scene, _rows: int) -> list[Text]:

@@ -24,7 +24,7 @@ STYLE: Final = (
     f".o{{fill:none;stroke:{GROUND};stroke-linecap:round}}.cut{{fill:none;stroke:{GROUND}}}"
 )
 STATES: Final = {ev.CLOSED: "closed", ev.OPEN: "open", ev.HALF_OPEN: "half"}  # classes, as in STYLE
-MARKS: Final = {Cell.PRIMARY: "p", Cell.SECONDARY: "s", Cell.TRIED: "t", Cell.FAILED: "x"}
+MARKS: Final = {Cell.PRIMARY: "p", Cell.SECONDARY: "s", Cell.HEDGED: "t", Cell.TRIED: "t", Cell.FAILED: "x"}
 
 
 def marks(cell: Cell, places: list[tuple[float, float]], pitch: float) -> Iterator[str]:
@@ -44,3 +44,6 @@ def marks(cell: Cell, places: list[tuple[float, float]], pitch: float) -> Iterat
         yield svg.path(dots, style, stroke_width=size if cell is Cell.SECONDARY else 1.1 * size)
         if cell is Cell.SECONDARY:
             yield svg.path(dots, "o", stroke_width=0.42 * size)
+        elif cell is Cell.HEDGED:  # a disc in two halves
+            slits = [f"M{svg.number(x)} {svg.number(y - size / 2)}v{whole}" for x, y in places]
+            yield svg.path(slits, "cut", stroke_width=0.2 * size)

@@ -30,11 +30,13 @@ def story(record: Record) -> list[str]:
     """Who answered, how stale that may have been, and what the circuit did: a line each; none before the first read."""
     if not record.reads:
         return []
-    primary, secondary = record.counts[Cell.PRIMARY], record.counts[Cell.SECONDARY] + record.counts[Cell.TRIED]
+    aside = [record.counts[each] for each in (Cell.SECONDARY, Cell.HEDGED, Cell.TRIED)]
+    primary, secondary = record.counts[Cell.PRIMARY], sum(aside)
     told = [f"{primary:,} by the primary", f"{secondary:,} by the secondary"]
     told += [f"{record.failed:,} by neither"] if record.failed else []
     if secondary and record.behind is not None:
         told[1] += f" (seen {words.seconds(record.behind)} behind at most)" if record.behind >= _BEHIND else ""
+    told += [f"{record.hedged:,} asked both at the same time"] if record.hedged else []
     return [f"{', '.join(told)}.", _circuit(record)]
 
 

@@ -9,11 +9,18 @@ from rich.text import Text
 from failover.console import words
 from failover.console.glyphs import ALARM, CELL_STYLES, columns, runs
 from failover.console.scene import ENDLESS, MARGIN, NARROW, Scene
-from failover.console.view import Cell
+from failover.console.view import Cell, cells_of
 
 _LABEL = 6  # columns of a row's number
 _TEN = 10  # cells; rows are a multiple of it where that is possible
 _UNBOUNDED = 1 << 60  # reads
+_SHORT = {
+    Cell.PRIMARY: "primary",
+    Cell.SECONDARY: "secondary",
+    Cell.HEDGED: "hedged",
+    Cell.TRIED: "after a try",
+    Cell.FAILED: "failed",
+}
 _BARE = {cell: style.removeprefix("bold ") for cell, style in CELL_STYLES.items()}
 
 
@@ -82,10 +89,11 @@ def strip(scene: Scene, rows: int) -> list[Text]:
 def legend(scene: Scene, _rows: int) -> list[Text]:
     """What the cells mean."""
     line = Text()
-    for gap, names in ((2, [each.value for each in Cell]), (1, ["primary", "secondary", "after a try", "failed"])):
+    cells = cells_of(scene.view.settings)
+    for gap, names in ((2, {each: each.value for each in cells}), (1, _SHORT)):
         line = Text(" " * _Rows.of(scene).label)
-        for cell, name in zip(Cell, names, strict=True):
-            line.append(scene.glyphs.cells[cell], CELL_STYLES[cell]).append(f" {name}{' ' * gap}", "dim")
+        for cell in cells:
+            line.append(scene.glyphs.cells[cell], CELL_STYLES[cell]).append(f" {names[cell]}{' ' * gap}", "dim")
         line.rstrip()
         if line.cell_len <= scene.width:
             break
@@ -121,12 +129,14 @@ def counts(scene: Scene, _rows: int) -> list[Text]:
     view = scene.view
     kind = words.clean(view.fault, 20)
     told = {"primary": view.primary, "secondary": view.secondary, "retries": view.retries, "failed": view.failed}
+    if view.settings is not None and view.settings.hedge is not None:
+        told = {"primary": view.primary, "secondary": view.secondary, "hedged": view.hedged, "failed": view.failed}
     own = Text(f" own fault {kind} is ON ", ALARM) if view.fault_on else Text(f" own fault {kind} is off ", "dim")
     outside = Text(" failed from outside ", ALARM)
     badges = [own]
     if view.outside:
         badges = [Text.assemble(own, " ", outside), own if view.fault_on else outside]
-    few = [name for name in told if name != "retries"]
+    few = [name for name in told if name not in ("retries", "hedged")]
     for gap, names in ((4, list(told)), (2, list(told)), (1, list(told)), (1, few)):
         line = Text(scene.margin)
         for name in names:

@@ -74,6 +74,7 @@ class Record:
     reads: int = 0
     counts: Counter[Cell] = field(default_factory=Counter)
     retries: int = 0
+    hedged: int = 0
     opened: int = 0
     probes: int = 0
     state: str = ev.CLOSED
@@ -126,6 +127,7 @@ class Record:
         self.reads = event.n
         cell = cell_of(event)
         self.counts[cell] += 1
+        self.hedged += event.hedged
         self.state = event.state
         if event.endpoint is not None:
             self.spreads[event.endpoint].add(event.ms)

@@ -13,12 +13,19 @@ from failover.console.glyphs import ASCII, CELL_STYLES, UNICODE, Glyphs, columns
 from failover.console.layout import Scale, read_ticks, row_width, stretches
 from failover.console.record import Group, Record, merged
 from failover.console.scene import MARGIN, NARROW
-from failover.console.view import Cell
+from failover.console.view import Cell, cells_of
 from failover.demo import events as ev
 
 _LABEL = 10  # columns before what goes by reads
 _FEW, _SOME, _MANY = 14, 20, 30  # rows from which there is room for the strip, for the timeline, and for gaps
 _LINES = 2  # of an entry that is not the last
+_NAMES = {
+    Cell.PRIMARY: "primary",
+    Cell.SECONDARY: "secondary",
+    Cell.HEDGED: "hedged",
+    Cell.TRIED: "secondary after a try",
+    Cell.FAILED: "failed",
+}
 _LANES = {ev.CLOSED: "green", ev.OPEN: "magenta", ev.HALF_OPEN: "cyan"}
 
 
@@ -75,8 +82,8 @@ def _strip(record: Record, width: int, rows: int, glyphs: Glyphs) -> list[Text]:
         row = groups[first : first + per_row]
         lines.append(line.append_text(runs((glyphs.cells[each.cell], CELL_STYLES[each.cell]) for each in row)))
     legend = Text(" " * _LABEL)
-    for cell, name in zip(Cell, ("primary", "secondary", "secondary after a try", "failed"), strict=True):
-        legend.append(glyphs.cells[cell], CELL_STYLES[cell]).append(f" {name}  ", "dim")
+    for cell in cells_of(record.settings):
+        legend.append(glyphs.cells[cell], CELL_STYLES[cell]).append(f" {_NAMES[cell]}  ", "dim")
     legend.rstrip()
     if per == 1:
         return [*lines, legend]

@@ -81,7 +81,7 @@ def _chart(groups: list[Group], reads: int, step: float, y: float) -> list[str]:
     for cell in Cell:
         spots = [(LEFT + (i + 0.5) * step, bottom - scale(each.ms) * _CHART) for i, each in enumerate(groups)
                  if each.cell is cell]  # fmt: skip
-        if cell in (Cell.TRIED, Cell.FAILED):
+        if cell in (Cell.HEDGED, Cell.TRIED, Cell.FAILED):
             parts += list(marks(cell, spots, min(9.0, max(6.0, step))))
         elif spots:
             drawn = "".join(f"M{svg.number(min(px, RIGHT - 1))} {svg.number(py)}h.01" for px, py in spots)

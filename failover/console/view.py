@@ -33,6 +33,7 @@ class Cell(Enum):
 
     PRIMARY = "primary"
     SECONDARY = "secondary"
+    HEDGED = "secondary, asked beside the primary"
     TRIED = "secondary after trying the primary"
     FAILED = "failed"
 
@@ -70,6 +71,7 @@ class View:
     retries: int = 0
     primary: int = 0
     secondary: int = 0
+    hedged: int = 0
     failed: int = 0
 
     fault: str = "503"
@@ -203,6 +205,7 @@ class View:
             self._probe_at = event.t + event.seconds_left
             self._cooldown = max(self._cooldown or 0.0, event.seconds_left)
         cell = cell_of(event)
+        self.hedged += event.hedged
         self.cells.append(cell)
         self.latencies.append((event.ms, cell))
         if cell is Cell.FAILED:
@@ -245,4 +248,12 @@ def cell_of(read: ev.Read) -> Cell:
         return Cell.FAILED
     if read.endpoint == ev.PRIMARY:
         return Cell.PRIMARY
+    if read.hedged:
+        return Cell.HEDGED
     return Cell.TRIED if read.tried_primary else Cell.SECONDARY
+
+
+def cells_of(settings: ev.Started | None) -> tuple[Cell, ...]:
+    """The ways in which a read of this run can end, from the best to the worst."""
+    hedges = settings is not None and settings.hedge is not None
+    return tuple(cell for cell in Cell if hedges or cell is not Cell.HEDGED)

@@ -142,6 +142,8 @@ class Narrator:
         self._failures = 0
         self._probing = False
         self._failed_from: int | None = None
+        self._hedged_from: int | None = None
+        self._hedge = 0.0
         self._net: bool | None = None
 
     def tell(self, event: ev.Event) -> Said | None:
@@ -153,6 +155,7 @@ class Narrator:
                 self._secondary_threshold = event.secondary_threshold
                 self._cooldown = event.cooldown
                 self._shared = event.shared
+                self._hedge = event.hedge or 0.0
                 return Said(clean(event.account), "started")
             case ev.Noted():
                 return Said(clean(event.text), f"note {event.text}")
@@ -216,8 +219,12 @@ class Narrator:
                 self._own = self._fault_on
 
     def _read(self, event: ev.Read) -> Said | None:
+        hedged_from, self._hedged_from = self._hedged_from, None
         if event.ok:
             self._failed_from = None
+            if event.hedged:
+                self._hedged_from = hedged_from or event.n
+                return self._hedged(event, self._hedged_from)
             if event.failures == 0 and event.state == ev.CLOSED:
                 self._forget_failures()
             if event.failures and event.endpoint == ev.PRIMARY and event.state == ev.CLOSED:
@@ -233,6 +240,13 @@ class Narrator:
             f"failed {self._failed_from}",
             bad=True,
         )
+
+    def _hedged(self, event: ev.Read, first: int) -> Said:
+        one = first == event.n
+        which = f"Read {event.n:,} asks" if one else f"Reads {first:,} to {event.n:,} ask"
+        late = "while it probes the primary" if self._probing else f"after {seconds(self._hedge)} without an answer"
+        won = f", and the {event.endpoint} is quicker" if one else ""
+        return Said(f"{which} the secondary too, {late}{won}.", f"hedged {first}")
 
     def _retried(self, event: ev.Retried) -> Said:
         why = cause(event.error)

@@ -22,6 +22,7 @@ class RunConfig:
         retry_threshold: Failures in a row that open the circuit.
         secondary_threshold: Reads that go straight to the secondary before the primary is probed.
         cooldown: Seconds after which the primary is probed instead; None: `secondary_threshold` decides.
+        hedge: Seconds after which a read without an answer asks the secondary too; None: never.
         timeout: Connect and read time-out of one attempt, in seconds. An answer after half of it is a failure.
         fault: What is injected.
         fail: Pairs of first and last read, counted from 1, for which it is injected.
@@ -35,6 +36,7 @@ class RunConfig:
     retry_threshold: int = 5
     secondary_threshold: int = 20
     cooldown: float | None = None
+    hedge: float | None = None
     timeout: float = 2.0
     fault: Fault = Fault.STATUS_503
     fail: tuple[tuple[int, int], ...] = ()

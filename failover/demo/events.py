@@ -42,6 +42,7 @@ class Started(Event):
         fault: The fault that can be injected.
         proxy: URL of the proxy without its password, or None.
         shared: Whether other processes may share the circuits.
+        hedge: Seconds after which a read without an answer asks the secondary too; None: never.
     """
 
     account: str
@@ -55,6 +56,7 @@ class Started(Event):
     fault: str
     proxy: str | None = None
     shared: bool = field(default=False, metadata=_SCREEN_ONLY)
+    hedge: float | None = field(default=None, metadata=_SCREEN_ONLY)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,6 +109,7 @@ class Read(Event):
         reads_left: Reads until the primary is probed while its circuit is open, or None.
         seconds_left: Seconds until then, or None.
         tried_primary: Whether the read asked the primary at all.
+        hedged: Whether both endpoints were asked at the same time.
     """
 
     n: int
@@ -120,6 +123,7 @@ class Read(Event):
     reads_left: int | None = field(default=None, metadata=_SCREEN_ONLY)
     seconds_left: float | None = field(default=None, metadata=_SCREEN_ONLY)
     tried_primary: bool = field(default=True, metadata=_SCREEN_ONLY)
+    hedged: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -215,13 +219,13 @@ _LOG_NAMES: dict[type[Event], str] = {
 def as_log(event: Event) -> dict[str, Any]:
     """Return the event as an object of the log: `t`, `event`, then its fields in the order of their definition.
 
-    Fields that only the screen needs are left out, and so is an `error` that is None.
+    Fields that only the screen needs are left out, and so are an `error` that is None and a `hedged` that is False.
     """
     line: dict[str, Any] = {"t": round(event.t, 4), "event": _LOG_NAMES[type(event)]}
     for each in fields(event)[1:]:
         name = each.metadata.get("log", each.name)
         value = getattr(event, each.name)
-        if name is False or (name == "error" and value is None):
+        if name is False or (name == "error" and value is None) or (name == "hedged" and not value):
             continue
         line[name] = round(value, 4) if isinstance(value, float) else value
     return line

@@ -92,6 +92,8 @@ class Demo:
             retry=None,  # a read that fails is to be seen
             primary_attempts=None,
             attempt_timeout=config.timeout,
+            hedge_after=config.hedge,
+            hedge_budget=1.0,  # each is to be seen
             listeners=[self._on_geo_event],
         )
         self.setup_policy = GeoFailover(retry=None, attempt_timeout=max(config.timeout, 5.0))
@@ -181,6 +183,7 @@ class Demo:
             "cooldown": config.cooldown,
             "fault": config.fault.value,
             "shared": self._shared,
+            "hedge": self._config.hedge,
             "proxy": None if config.proxy is None else _without_password(config.proxy),
         }
 
@@ -264,8 +267,11 @@ class Demo:
         ms = (time.perf_counter() - began) * 1000
         ended = [each for each in self._geo_events if isinstance(each, ReadEnded)]
         endpoint = ended[-1].endpoint if ended and error is None else None
-        tried = endpoint == ev.PRIMARY or any(
-            isinstance(e, Retry) and e.endpoint == ev.PRIMARY for e in self._geo_events
+        hedged = any(each.hedged for each in ended)
+        tried = (
+            hedged
+            or endpoint == ev.PRIMARY
+            or any(isinstance(e, Retry) and e.endpoint == ev.PRIMARY for e in self._geo_events)
         )
         self._counts[endpoint] += 1
         circuit = self.policy.primary.snapshot()
@@ -282,6 +288,7 @@ class Demo:
             reads_left=circuit["calls_left"],
             seconds_left=circuit["retry_after"],
             tried_primary=tried,
+            hedged=hedged,
         )
 
     def _should_pause(self, n: int) -> bool:
