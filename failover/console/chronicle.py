@@ -69,7 +69,7 @@ class Chronicle:
         entry = Entry(event.t, n, n, said.text, said.topic, said.bad, minor)
         if isinstance(event, ev.Transitioned) and not self._transition(event, entry):
             return
-        if isinstance(event, ev.Retried) or (isinstance(event, ev.Read) and event.ok):
+        if isinstance(event, ev.Retried) or (isinstance(event, ev.Read) and event.ok and not event.hedged):
             entry.topic = "attempts"
         if isinstance(event, ev.FaultSwitched):
             entry.topic = f"fault before read {n}"

@@ -144,6 +144,7 @@ class Narrator:
         self._failed_from: int | None = None
         self._hedged_from: int | None = None
         self._hedge = 0.0
+        self._probe = 0  # the read that probed last
         self._net: bool | None = None
 
     def tell(self, event: ev.Event) -> Said | None:
@@ -244,7 +245,11 @@ class Narrator:
     def _hedged(self, event: ev.Read, first: int) -> Said:
         one = first == event.n
         which = f"Read {event.n:,} asks" if one else f"Reads {first:,} to {event.n:,} ask"
-        late = "while it probes the primary" if self._probing else f"after {seconds(self._hedge)} without an answer"
+        late = (
+            "while it probes the primary"
+            if event.n == self._probe
+            else f"after {seconds(self._hedge)} without an answer"
+        )
         won = f", and the {event.endpoint} is quicker" if one else ""
         return Said(f"{which} the secondary too, {late}{won}.", f"hedged {first}")
 
@@ -266,6 +271,7 @@ class Narrator:
         topic = f"attempts {event.n}"
         self._probing = event.new == ev.HALF_OPEN
         if self._probing:
+            self._probe = event.n
             which = f"read {event.n:,}" if not self._shared else "a read of this process"  # once the others agree
             return Said(f"The circuit is half-open: {which} probes the primary.", topic)
         why, many = self._why(), self._failures or self._threshold
@@ -277,7 +283,7 @@ class Narrator:
                 )
             return Said(f"The circuit is closed ({reason}): reads go to the primary.", topic)
         if event.old == ev.HALF_OPEN:
-            why = f"primary {why}" if why else reason
+            why = f"primary {why}" if why else reason.removeprefix("the probe failed: ")
             return Said(f"The probe failed ({why}). The circuit is open again: {self._until_probe()}.", topic)
         why = f"Primary {why} {times(many)} in a row" if why else reason[:1].upper() + reason[1:]
         why += " (not by our fault: that is off)" if self.outside else ""

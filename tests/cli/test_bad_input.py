@@ -269,6 +269,8 @@ def test_an_option_that_there_is_not(run: Runner) -> None:
         (["--replication-lag", "60"], ["--replication-lag 60"]),
         (["--fail", "30:40", "--requests", "20"], ["--fail 30:40", "--requests is 20"]),
         (["--fail", "5:6", "--fail", "1001:2000"], ["--fail 1001:2000", "--requests is 1000"]),
+        (["--hedge", "2"], ["--hedge 2 does nothing", "--timeout 2"]),
+        (["--hedge", "0.5", "--timeout", "0.4"], ["--hedge 0.5 does nothing", "--timeout 0.4"]),
         (["--secondary-threshold", "20", "--cooldown", "3"], ["--secondary-threshold does nothing beside --cooldown"]),
     ],
 )
@@ -294,7 +296,7 @@ def test_what_reaches_just_so_far_is_not_refused(run: Runner) -> None:
 GROUPS = {
     "Options": {"--version", "--install-completion", "--show-completion", "--help"},
     "What is read": {"--requests", "--pause-every", "--rate", "--replication-lag"},
-    "The circuit": {"--retry-threshold", "--secondary-threshold", "--cooldown", "--timeout", "--state"},
+    "The circuit": {"--retry-threshold", "--secondary-threshold", "--cooldown", "--timeout", "--hedge", "--state"},
     "Faults": {"--fault", "--fail"},
     "Your account": {"--proxy", "--ca-bundle", "--clean-up", "--older-than"},
     "Output": {"--plain", "--log", "--report"},

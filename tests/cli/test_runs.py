@@ -118,6 +118,18 @@ def test_a_cooldown_probes_after_a_time(tmp_path: Path) -> None:
     assert len(ran.log.all("transition")) >= 5  # opened, probed in vain, probed and closed
 
 
+def test_hedged_reads_wait_for_no_primary_that_hangs(standin: StandIn, tmp_path: Path) -> None:
+    options = ["--fault", "timeout", "--fail", "11:120", "--timeout", 1.5, "--hedge", 0.1]
+    ran = run(tmp_path, "--requests", 150, "--rate", 50, *options, account=standin)
+    assert (ran.code, ran.err) == (0, "")
+    reads = ran.log.all("read")
+    hedged = [line for line in reads if line.get("hedged")]
+    assert len(hedged) >= 5, "as many as open the circuit"
+    assert {line["endpoint"] for line in reads[10:50]} == {"secondary"}
+    assert all(line["ms"] < 1000 for line in hedged), "none has waited for the primary's time-out"
+    assert [(line["from"], line["to"]) for line in ran.log.all("transition")][:1] == [("closed", "open")]
+
+
 def test_a_rate_is_kept(tmp_path: Path) -> None:
     ran = run(tmp_path, "--requests", 31, "--rate", 50, "--replication-lag", 0)
     ran.log.check()
