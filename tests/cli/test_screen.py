@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import shlex
@@ -105,13 +106,11 @@ def test_a_run_by_hand(request: pytest.FixtureRequest, tmp_path: Path, server: s
 def test_each_probe_is_seen_and_the_reads_are_not_slower_for_it(tmp_path: Path) -> None:
     options = ("--requests", 70, "--fail", "5:50", "--pause-every", 0, "--rate", 40, *NO_LAG)
     with Terminal(*options, folder=tmp_path) as terminal:
-        seen, was = 0, False
-        while terminal.read():
-            now = "[ HALF-OPEN ]" in terminal.screen.text
-            seen, was = seen + (now and not was), now
         assert terminal.ended() == 0
         terminal.check_given_back()
-        log = terminal.log
+        log, frames = terminal.log, terminal.sent.split(b"\x1b[H")
+    shown = [b"[ HALF-OPEN ]" in frame for frame in frames]
+    seen = sum(now and not before for before, now in itertools.pairwise([False, *shown]))
     probes = [line for line in log.all("transition") if line["to"] == "half-open"]
     assert seen == len(probes) == 3
     assert max(line["ms"] for line in log.all("read")) < 400
