@@ -51,6 +51,12 @@ class Screen(pyte.Screen):
                     self.index()
                     self.carriage_return()
 
+    def select_graphic_rendition(self, *attributes: int, **kwargs: Any) -> None:
+        """As pyte's, which knows no faint text: that is told as italics, which the program does not use."""
+        super().select_graphic_rendition(*attributes, **kwargs)
+        if 2 in attributes:
+            self.cursor.attrs = self.cursor.attrs._replace(italics=True)
+
     def _clear(self) -> None:
         self.erase_in_display(2)
         self.cursor_position()
