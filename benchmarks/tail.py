@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import statistics
 import threading
 import time
@@ -87,8 +86,7 @@ class Tail:
 class _Callers:
     """The callers of one configuration."""
 
-    def __init__(self, name: str, reader: Reader, callers: int, pace: float) -> None:
-        self.name = name
+    def __init__(self, reader: Reader, callers: int, pace: float) -> None:
         self.reader = reader
         self._callers = callers
         self._pace = pace
@@ -136,7 +134,7 @@ class _Callers:
 
 
 def measure_tails(worlds: Sequence[str], setting: Setting, size: Size, progress: Callable[[str], Any]) -> list[Tail]:
-    """Each configuration in each world; those of one caller at the same time, those of many in turn.
+    """Each configuration in each world, in turn, at an account of its own: of which each tenth answer is slow.
 
     Where the primary limps, one attempt may take longer than its slow answers do: a time-out would be the cure.
     """
@@ -144,58 +142,32 @@ def measure_tails(worlds: Sequence[str], setting: Setting, size: Size, progress:
     for world in worlds:
         of = replace(setting, attempt=max(setting.attempt, PATIENT)) if world == LIMPING else setting
         for callers in (1, MANY):
-            groups = [list(TAIL)] if callers == 1 else [[name] for name in TAIL]
-            for names in groups:
-                progress(f"{world}, {callers} at once: {', '.join(names)}")
+            for name in TAIL:
+                progress(f"{world}, {callers} at once: {name}")
                 with standins((world,), of.attempt) as accounts:
-                    found += _measure(accounts, world, callers, names, of, size)
+                    found.append(_measure(accounts, world, callers, name, of, size))
     return found
 
 
-def _measure(
-    accounts: Accounts, world: str, callers: int, names: list[str], setting: Setting, size: Size
-) -> list[Tail]:
-    place = accounts.places[world]
-    groups = [_Callers(name, TAIL[name](accounts, place, setting), callers, size.paces[callers]) for name in names]
-    random.Random(1).shuffle(groups)
-    for group in groups:
-        warm = [threading.Thread(target=_read_often, args=(group.reader, size.warm // 4)) for _ in range(4)]
-        for thread in warm:
-            thread.start()
-        for thread in warm:
-            thread.join()
-    healthy = {}
-    for group in groups:
-        group.begin(size.healthy * (20 if callers == 1 else 1))
-    for group in groups:
-        group.end(time.monotonic() + size.most)
-        healthy[group.name] = group.seconds
-    before = {group.name: _requests(group.reader) for group in groups}
+def _measure(accounts: Accounts, world: str, callers: int, name: str, setting: Setting, size: Size) -> Tail:
+    reader = TAIL[name](accounts, accounts.places[world], setting)
+    group = _Callers(reader, callers, size.paces[callers])
+    warm = [threading.Thread(target=_read_often, args=(reader, size.warm // 4)) for _ in range(4)]
+    for thread in warm:
+        thread.start()
+    for thread in warm:
+        thread.join()
+    group.begin(size.healthy * (20 if callers == 1 else 1))
+    group.end(time.monotonic() + size.most)
+    healthy, before = group.seconds, _requests(reader)
     accounts.switch(True)
-    until = time.monotonic() + size.most
-    for group in groups:
-        group.begin(size.rounds[world, callers])
-    found = []
-    for group in groups:
-        unfinished = group.end(until)
-        reads, seconds = len(group.seconds), healthy[group.name]
-        extra = _requests(group.reader) - before[group.name] - reads
-        # The budget is one of the last thousand reads: those before this phase are among them.
-        share = extra / max(reads, min(WINDOW, size.warm) if world == HANGING else 1)
-        found.append(
-            Tail(
-                world,
-                callers,
-                group.name,
-                group.seconds,
-                group.failed,
-                unfinished,
-                statistics.median(seconds),
-                quantile(seconds, 0.95),
-                share,
-            )
-        )
-    return found
+    group.begin(size.rounds[world, callers])
+    unfinished = group.end(time.monotonic() + size.most)
+    reads = len(group.seconds)
+    # The budget is one of the last thousand reads: those before this phase are among them.
+    extra = (_requests(reader) - before - reads) / max(reads, min(WINDOW, size.warm))
+    median, slow = statistics.median(healthy), quantile(healthy, 0.95)
+    return Tail(world, callers, name, group.seconds, group.failed, unfinished, median, slow, extra)
 
 
 def _read_often(reader: Reader, times: int) -> None:
@@ -234,8 +206,10 @@ def report_tails(tails: list[Tail]) -> None:
             say(f"\n{world}: {of}; {who}")
             say(table(["", "reads", "median ms", "p95", "p99", "worst", "failed", "extra"], list(map(_row, chosen))))
     say()
-    say("extra: requests beside one for each read, as a share of the reads (hanging: of the last thousand).  >: some")
-    say("reads were given up, and count as long as they had taken.  Each policy has seen healthy reads before.")
+    say(
+        "extra: requests beside one for each read, as a share of the last thousand reads.  >: some reads were given up,"
+    )
+    say("and count as long as they had taken.  Each policy has seen healthy reads before.")
 
 
 def _row(of: Tail) -> list[str]:
