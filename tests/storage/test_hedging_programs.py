@@ -342,7 +342,7 @@ def test_whatever_the_loop_and_the_transport(name: str, gate: Gate) -> None:
             await close(client)
 
         run(play())
-    assert [each.hedged for each in heard if hasattr(each, "hedged")] == [hedged, False]
+    assert next(each.hedged for each in heard if hasattr(each, "hedged")) is hedged
 
 
 class _Own(RequestsTransport):  # type: ignore[misc]  # azure-core loads it lazily, as Any
