@@ -17,7 +17,7 @@ from time import perf_counter
 from typing import Any, Final, NamedTuple
 
 from azure.core.exceptions import StreamClosedError, StreamConsumedError
-from azure.core.pipeline.policies import AsyncHTTPPolicy
+from azure.core.pipeline.policies import AsyncHTTPPolicy, ProxyPolicy
 from requests import exceptions as requests
 from urllib3.exceptions import SSLError
 from urllib3.response import HTTPResponse
@@ -236,6 +236,12 @@ class RetryPlace(NamedTuple):
         """Whether requests are signed before they come here."""
         names = [type(_unwrapped(policy)).__name__ for policy in self.policies[: self.at]]
         return any("Credential" in name or "Bearer" in name for name in names)
+
+    @property
+    def proxies(self) -> Any:
+        """The proxies that the client was made with, which a policy before this place gives to each request."""
+        found = (_unwrapped(policy) for policy in self.policies[: self.at])
+        return next((policy.proxies for policy in found if isinstance(policy, ProxyPolicy)), None)
 
     @property
     def replacement(self) -> Any:

@@ -324,6 +324,7 @@ class _GeoPolicy:
             with contextlib.suppress(IndexError):  # another thread was quicker
                 self._abandoned.popleft().released()
         self._seen = Seen((http.url, http.headers, transport, target.endpoints))
+        self._last_sync.proxies = options.get("proxies")
         streamed = bool(options.get("stream")) and http.method in ("GET", "POST")
         if not (streamed and http.method == "GET") and changes_something(http.method, http.url):
             http.url = target.url(PRIMARY)

@@ -112,7 +112,9 @@ class _Asker:
         self._io = io
         self._place = place
         self._url = url
-        self._options = {"connection_timeout": timeout, "read_timeout": timeout}
+        self._options: dict[str, Any] = {"connection_timeout": timeout, "read_timeout": timeout}
+        if place.proxies:
+            self._options["proxies"] = place.proxies
         self._timeout = timeout
 
     async def ask(self, request: HttpRequest) -> tuple[Any, AzureError | None]:

@@ -53,6 +53,9 @@ class LastSync:
         clock: Seconds that only grow.
     """
 
+    proxies: Any = None
+    """Those of the client's last request."""
+
     def __init__(self, io: IO, limit: float | None, timeout: float, clock: Callable[[], float]) -> None:
         self._io = io
         self._limit = limit
@@ -80,9 +83,11 @@ class LastSync:
             raise AzureError("No secondary endpoint is known yet.")
         like, headers, transport, _ = seen
         request = stats_request(blob_address(secondary), like=like, version=headers.get("x-ms-version"))
-        timeouts = {"connection_timeout": self._timeout, "read_timeout": self._timeout}
+        options: dict[str, Any] = {"connection_timeout": self._timeout, "read_timeout": self._timeout}
+        if self.proxies:
+            options["proxies"] = self.proxies
         asked = self._clock()
-        context = PipelineContext(transport, **timeouts)
+        context = PipelineContext(transport, **options)
         if attempt is not None:
             context[ATTEMPT] = attempt
         response = await self._io.send(policy, PipelineRequest(request, context))
