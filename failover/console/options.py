@@ -40,7 +40,7 @@ def whole(least: int, most: int | None = None) -> Callable[[str | int], int]:
         text = str(value).strip()
         if not re.fullmatch(r"[+-]?[0-9]{1,15}", text) or int(text) < least or (most is not None and int(text) > most):
             bounds = f"from {least}{'' if most is None else f' to {most:,}'}"
-            raise typer.BadParameter(f"{clean(text, 40)!r}: must be a whole number {bounds}.")
+            raise typer.BadParameter(f"{clean(text, 10)!r}: must be a whole number {bounds}.")
         return int(text)
 
     return parse
@@ -50,7 +50,7 @@ def _number(value: str | float) -> float:
     try:
         return float(value)
     except ValueError:
-        raise typer.BadParameter(f"{clean(str(value), 40)!r} is not a number.") from None
+        raise typer.BadParameter(f"{clean(str(value), 10)!r} is not a number.") from None
 
 
 def one_of(*choices: str) -> Callable[[str], str]:

@@ -73,7 +73,8 @@ url, options, how = json.loads(sys.argv[1])
 
 async def read():
     policy = AsyncGeoFailover(hedge_after=0.3, attempt_timeout=60, retry=None)
-    async with BlobServiceClient(url, retry_policy=policy, **options) as service:
+    # Without the environment's proxies, which aiohttp looks up in a thread whose answer then nobody hears.
+    async with BlobServiceClient(url, retry_policy=policy, use_env_settings=False, **options) as service:
         stream = await service.get_blob_client("demo", "HelloWorld").download_blob()
         print(await stream.readall())
 
