@@ -72,7 +72,7 @@ class Hedging:
         """Count a read. Returns the seconds after which it is hedged; inf: only a probe is, at once; None: never."""
         with self._lock:
             self._hedges.append(0)
-        return self._p95 if after == "p95" else after
+        return self._learned() if after == "p95" else after
 
     def take(self, *, is_probe: bool) -> bool:
         """Count a hedge, if the budget allows one. That of a probe it allows in any case: there are few."""
@@ -84,15 +84,17 @@ class Hedging:
             return True
 
     def learn(self, seconds: float) -> None:
-        """Take down how long an answer took that a read has waited for."""
+        """Take down how long an answer took that a read has waited for. Each does: "p95" is made where it is wanted."""
+        self._seconds.append(seconds)  # without the lock: one step, as all of a deque's
+        self._unlearned += 1
+
+    def _learned(self) -> float:
         with self._lock:
-            self._seconds.append(seconds)
-            self._unlearned += 1
-            if self._unlearned < _LEARN_EVERY or len(self._seconds) < LEAST_SEEN:
-                return
-            self._unlearned = 0
-            known = list(self._seconds)
-        self._p95 = max(LEAST_WAIT, sorted(known)[math.ceil(0.95 * len(known)) - 1])
+            if self._unlearned >= _LEARN_EVERY and len(self._seconds) >= LEAST_SEEN:
+                self._unlearned = 0
+                known = sorted(self._seconds)
+                self._p95 = max(LEAST_WAIT, known[math.ceil(0.95 * len(known)) - 1])
+        return self._p95
 
 
 def check_after(name: str, after: object) -> None:
