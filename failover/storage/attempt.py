@@ -318,7 +318,8 @@ class Failure:
         error: What the transport raised, and what the SDK's retry is to judge; None where `response` is that.
         response: The pipeline's response, where there was one that counts as none.
         is_refusal: The endpoint was not asked.
-        is_final: The SDK's retry would not ask again: the SDK reads what failed here only after it.
+        is_final: The SDK's retry would not ask again: it judges no other errors than `AzureError`, and the SDK reads
+            some bodies only after it.
     """
 
     __slots__ = ("_told", "cause", "error", "is_final", "is_refusal", "response")
@@ -343,9 +344,11 @@ class Failure:
     def of_error(cls, error: BaseException, timeouts: Timeouts) -> Failure:
         """Of an error of the transport, or of who read a body, which may let the transport's own errors through."""
         cause = failure_cause(error, timeouts.within(error) if is_timeout(error) else None)
-        if not isinstance(error, AzureError):
-            error = (ServiceResponseTimeoutError if is_timeout(error) else IncompleteReadError)(cause)
-        return cls(cause, error=error)
+        if isinstance(error, AzureError):
+            return cls(cause, error=error)
+        failure = cls(cause, error=(ServiceResponseTimeoutError if is_timeout(error) else IncompleteReadError)(cause))
+        failure.is_final = True
+        return failure
 
     @classmethod
     def of_refusal(cls, cause: str, error: Exception | None = None) -> Failure:

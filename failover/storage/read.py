@@ -256,7 +256,7 @@ class Read:
             permit = await self._admit(circuit, location, last_resort=last_resort, first=first)
             if permit is None:
                 return None
-            can_lose = len(self._order) > 1 and self._lost + shared.attempt_timeout <= self._most_lost
+            can_lose = self._can_lose()
             if not can_lose and location is not self._home:
                 permit.released()
                 self._failures[location] = Failure.of_refusal("not asked again, the read has waited long enough")
@@ -278,10 +278,8 @@ class Read:
     ) -> Permit | NoPlace | None:
         """A permit to ask the endpoint.
 
-        A last resort that finds no place waits for those who have one. If they find the endpoint well, it goes on; if
-        that took them longer than an attempt may take and they did not, their failure is its own. If none of them has
-        come back by the time that their places are free again, it asks all the same: the endpoint is slow, and may
-        answer.
+        A last resort that finds no place waits for those who have one. If none of them has come back by the time that
+        their places are free again, it asks all the same: the endpoint is slow, and may answer.
         """
         waited, longest = 0.0, circuit.policy.probe_lease - _PLACE_POLL
         while True:
@@ -292,11 +290,7 @@ class Read:
             else:
                 if last_resort:
                     self._last_resorts.add(location)
-                have_failed = self._shared.attempt_timeout <= waited < longest
-                if not have_failed or not permit.is_last_resort:
-                    return permit
-                permit.released()
-                break
+                return permit
             if not last_resort or not first or location is not self._home or circuit.snapshot()["isolated"]:
                 break
             if waited >= longest:
@@ -313,6 +307,10 @@ class Read:
             cause = f"circuit {state}" + ("" if last is None else f" after {words}")
             self._failures[location] = Failure.of_refusal(cause, refusal)
         return None
+
+    def _can_lose(self) -> bool:
+        """Whether the read may still lose an attempt to a time-out of ours."""
+        return len(self._order) > 1 and self._lost + self._shared.attempt_timeout <= self._most_lost
 
     def _timeouts(self, limit: float | None) -> Timeouts:
         context = self._request.context
@@ -549,7 +547,7 @@ class Read:
                     attempt.released()
                     raise
                 self._blame(attempt, error)
-                self._failures[location].is_final = not digest  # the SDK reads it behind its retry
+                self._failures[location].is_final |= not digest  # the SDK reads it behind its retry
                 return None
             if digest and not matches_md5(http, headers):
                 cause = "the body does not match its MD5"

@@ -28,6 +28,15 @@ def test_a_client_with_geofailover_is_never_worse_than_one_without(share: int) -
     assert report.saved + report.sooner > 0
 
 
+@pytest.mark.parametrize(
+    ("seed", "form", "kind"), [(753, "alone", "sdk"), (852, "together", "sync"), (1054, "together", "aio")]
+)
+def test_what_was_worse_once(seed: int, form: Form, kind: Kind) -> None:
+    report = play_seed(seed, form=form, kind=kind)
+    if report.violations:
+        pytest.fail("\n".join([line for each in report.violations[:3] for line in each.text]))
+
+
 @pytest.mark.parametrize("hedge", [0.02, 1.0])
 def test_a_client_that_hedges_is_never_worse(hedge: float) -> None:
     report = Report()

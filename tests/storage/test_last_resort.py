@@ -193,3 +193,19 @@ def test_a_slow_primary_answers_those_too_who_found_no_place() -> None:
 
         assert lab.run(together()) == [OLD] * 8
         assert lab.clock.now < 1 + 30 + 2 * 5 + 40 + 1
+
+
+def test_who_found_no_place_asks_although_those_who_had_one_have_failed() -> None:
+    """A little later it may be another answer: the primary recovers while the first of them waits for it."""
+    faults = Fault(0.0, 1.0, P, "503"), Fault(1.0, 16.0, P, "hang"), Fault(0.0, FOREVER, S, "dns")
+    with Lab("aio", *faults, retry=None) as lab:
+        _open_primary(lab)
+        lab.clock.now = 1.0
+
+        async def together() -> list[BaseException | bytes]:
+            reads = (read(lab.service, "old", read_timeout=20) for _ in range(3))
+            return list(await asyncio.gather(*reads, return_exceptions=True))
+
+        first, *others = lab.run(together())
+        assert isinstance(first, BothEndpointsDown)
+        assert others == [OLD] * 2

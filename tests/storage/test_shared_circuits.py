@@ -142,7 +142,7 @@ def test_a_process_without_a_network_does_not_take_the_others_down(
 
     assert [error for _, _, error in ours if error] == []
     assert max(seconds for _, seconds, _ in ours) < 1
-    assert len([began for began, _, _ in ours if lost < began < back]) > 20
+    assert len([began for began, _, _ in ours if lost < began < back]) > 5
     failed = [began for began, _, error in theirs if error]
     assert len(failed) > 10, "it was cut off"
     assert max(failed) < back, "its first read after that is answered"
