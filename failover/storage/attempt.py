@@ -141,7 +141,7 @@ class Attempt:
 
     Args:
         location: The endpoint that is asked.
-        permit: Of its circuit; None: the circuit is to learn nothing.
+        permit: Of its circuit; `NoPlace`: the circuit is to learn nothing.
         timeouts: Of the request.
         silence: Seconds for the `Deadline` of a body; None: for ever.
         abandoned: Takes the permit of an attempt that nobody has settled.
@@ -167,7 +167,7 @@ class Attempt:
     def __init__(
         self,
         location: str,
-        permit: Permit | NoPlace | None,
+        permit: Permit | NoPlace,
         timeouts: Timeouts,
         silence: float | None,
         abandoned: deque[Permit | NoPlace],

@@ -396,7 +396,7 @@ class Read:
         """Whether an endpoint is recent enough; if it has to tell, the first one may answer meanwhile."""
         if location is not SECONDARY:
             return True
-        question = Attempt(location, None, timeouts, None, self._shared.abandoned)
+        question = Attempt(location, NoPlace(), timeouts, None, self._shared.abandoned)
         question.race = race
         try:
             return await self._shared.refuses_secondary(question) is None
