@@ -32,6 +32,8 @@ highlight_language = "none"  # of a fence that names none
 autodoc_member_order = "bysource"
 autodoc_preserve_defaults = True
 autodoc_typehints = "description"
+# The site is built with the extra `docs` alone; modules of the reference import these packages.
+autodoc_mock_imports = ["adlfs", "fsspec", "opentelemetry"]
 napoleon_numpy_docstring = False
 
 
