@@ -114,3 +114,9 @@ def test_paragraphs_are_short() -> None:
     for paragraph in prose.split("\n\n"):
         if not paragraph.lstrip().startswith(("|", "-", "#", "1.")):
             assert len(paragraph) <= 4 * 120, paragraph
+
+
+def test_it_is_short() -> None:
+    """Examples and commands included, but not the descriptions of pictures, which only some readers hear."""
+    shown = re.sub(r"<[^>]+>|!\[[^\]]*\]", "", README)
+    assert sum(1 for word in shown.split() if re.search(r"\w", word)) <= 1200
