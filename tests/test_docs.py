@@ -35,7 +35,7 @@ def run(heading: str, text: str = TEXT, **names: Any) -> dict[str, Any]:
 
 @pytest.mark.parametrize("day", [1, 2])
 def test_planned_downtime(day: int) -> None:
-    names = run("A remote that is away by plan")
+    names = run("Planned downtime")
     breaker = CircuitBreaker("database")
 
     def at(hour: int, minute: int) -> State:
@@ -53,14 +53,14 @@ def test_planned_downtime(day: int) -> None:
 
 
 def test_ramp() -> None:
-    breaker: CircuitBreaker = run("A remote that has just come back")["breaker"]
+    breaker: CircuitBreaker = run("A remote that has just recovered")["breaker"]
     breaker.isolate()
     breaker.reset()
     assert breaker.snapshot()["ramp"] == pytest.approx(0.1, abs=0.05)
 
 
 def test_own_classifier() -> None:
-    judge = run("What is a failure")["policy"].classify
+    judge = run("What counts as a failure")["policy"].classify
     assert judge(KeyError("x")) is NEUTRAL
     assert judge({"degraded": True}) is FAILURE
     assert judge({"degraded": False}) is SUCCESS
@@ -90,18 +90,18 @@ def test_fallbacks(down: bool, price: object, stock: int) -> None:
             raise ConnectionError("down")
         return value
 
-    names = run("Something else instead of an error", fetch_price=lambda: answer(5), fetch_stock=lambda: answer(7))
+    names = run("Fallbacks", fetch_price=lambda: answer(5), fetch_stock=lambda: answer(7))
     assert (names["price"], names["stock"]) == (price, stock)
     assert names["breakers"].on("https://other.example/").call(answer, None) is None
 
 
 def test_metrics_of_the_programs_own_provider() -> None:
-    breakers = run("Watching it")["breakers"]
+    breakers = run("Monitoring")["breakers"]
     assert breakers.on("https://orders.example/").call(int) == 0
 
 
 def test_a_caller_with_nowhere_else_to_go() -> None:
-    names = run("A caller with nowhere else to go")
+    names = run("When there is no alternative")
     names["breaker"].trip()
     assert names["read_anyway"](lambda: "answer") == "answer"
     assert names["breaker"].state is State.CLOSED
@@ -109,14 +109,14 @@ def test_a_caller_with_nowhere_else_to_go() -> None:
 
 def test_a_fallback_that_knows_the_call() -> None:
     prices = {"pen": 2}
-    names = run("A fallback that knows the call", fetch_price=lambda article: prices.pop(article))
+    names = run("A fallback that uses the call's arguments", fetch_price=lambda article: prices.pop(article))
     assert names["price"]("pen") == 2
     assert names["price"]("pen") == 2, "it is remembered"
     assert names["price"]("ink") is None
 
 
 def test_orders_for_many_circuits() -> None:
-    names = run("Orders for many circuits")
+    names = run("Controlling many circuits")
     assert names["states"] == {}
     assert names["breakers"].on("https://db.example/customers").state is State.OPEN
     assert names["breakers"].on("https://db.example/orders/7").state is State.CLOSED
