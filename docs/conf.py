@@ -27,6 +27,13 @@ myst_heading_anchors = 3  # as GitHub names them, so that a link to a heading wo
 myst_fence_as_directive = ["mermaid"]
 mermaid_fullscreen = False
 mermaid_height = "auto"
+mermaid_init_config = {
+    "startOnLoad": False,
+    # Ids are numbers, not times: two diagrams drawn in the same millisecond would be drawn into one.
+    "deterministicIds": True,
+    # Narrow enough for the page's width, so that the text is not scaled down.
+    "sequence": {"wrap": True, "width": 140, "actorMargin": 12, "messageMargin": 28},
+}
 highlight_language = "none"  # of a fence that names none
 
 autodoc_member_order = "bysource"
