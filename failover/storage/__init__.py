@@ -1,4 +1,4 @@
-"""RA-GRS storage: reads that survive the loss of the primary. Knows the Azure SDK, knows no screen."""
+"""Reads from RA-GRS storage that survive the loss of the primary. Needs the Azure SDK, but not the demonstration."""
 
 from failover.storage.clients import install, protect, uninstall
 from failover.storage.errors import BothEndpointsDown, NotReplicated, StaleRead

@@ -24,26 +24,27 @@ _KEPT: Final = 3600.0  # seconds for which the circuits of an account are kept t
 
 
 def protect(client: T, policy: GeoFailover | AsyncGeoFailover | None = None) -> T:
-    """Put failover into a client that exists already.
+    """Add failover to an existing client.
 
-    A `GeoFailover` takes the place of the client's retry policy, which goes on inside it, as its `retry`. All that
-    shares the client's connections has it from then on: sub-clients that the client has made and will make, and the
-    client that it is a sub-client of.
+    A `GeoFailover` replaces the client's retry policy, which continues inside it as its `retry`. From then on,
+    everything that shares the client's connections has failover: sub-clients that the client has made or will make, and
+    the client that made it.
 
     Args:
-        client: One of `azure.storage.blob`, `azure.storage.queue`, `azure.storage.filedatalake` or `azure.data.tables`,
-            or of their `aio` packages, for an account, for a container, queue, file system or table, or for a blob,
-            directory or file.
-        policy: For the client's kind. Several clients may be given the same one, and then share its circuits; whatever
-            it was made with as `retry` goes before the client's own. Default: a new one.
+        client: A client of `azure.storage.blob`, `azure.storage.queue`, `azure.storage.filedatalake` or
+            `azure.data.tables`, or of their `aio` packages: for an account, for a container, queue, file system or
+            table, or for a blob, directory or file.
+        policy: A policy for this kind of client (sync or async). Several clients may be given the same policy; they
+            then share its circuits. If it was made with `retry`, that replaces the client's own retry policy. Default:
+            a new policy.
 
     Returns:
-        The client. One that has a `GeoFailover` already stays as it is.
+        The client. If it already has a `GeoFailover`, it is not changed.
 
     Raises:
-        TypeError: The client is of another kind than those above, or than the policy.
-        ValueError: `policy` is no policy; or it has `max_staleness`, and the client is one of tables, which signs its
-            requests at a place where the question for the Last Sync Time does not come by.
+        TypeError: The client is not one of the above, or the policy is for the other kind of client.
+        ValueError: `policy` is not a policy. Or it has `max_staleness`, and the client is for tables, whose requests
+            for the Last Sync Time could not be signed.
     """
     if policy is not None and not isinstance(policy, (GeoFailover, AsyncGeoFailover)):
         raise ValueError(f"policy must be a GeoFailover or an AsyncGeoFailover, or None, not {policy!r}")
@@ -64,16 +65,16 @@ def protect(client: T, policy: GeoFailover | AsyncGeoFailover | None = None) -> 
 def install(**settings: Any) -> None:
     """Protect every client that is made in this process from now on, as `protect` does.
 
-    All clients of one account's service share one pair of circuits; those of Data Lake share the blob service's. A
-    client that is given a `GeoFailover` keeps that; another retry policy goes on inside. What was made before stays as
-    it is, until it makes a sub-client, which shares its connections. Once more, with other settings: they hold from
-    then on.
+    All clients of the same account and service share one pair of circuits; those of Data Lake share the blob service's.
+    A client that is given a `GeoFailover` keeps it; any other retry policy continues inside ours. A client that was
+    made before is not protected until it makes a sub-client, which shares its connections. If `install` is called again
+    with other settings, they apply from then on.
 
     Args:
-        **settings: `GeoFailover`'s, all but the circuits and `retry`.
+        **settings: The arguments of `GeoFailover`, except the circuits and `retry`.
 
     Raises:
-        ValueError: A setting is none, or is out of range.
+        ValueError: A setting is unknown or out of range.
     """
     global _installed
     made = Installation(settings)
@@ -84,7 +85,7 @@ def install(**settings: Any) -> None:
 
 
 def uninstall() -> None:
-    """End what `install` has begun: clients made from now on are bare. Those that are there stay protected."""
+    """End the effect of `install` on clients made from now on. Those that exist stay protected."""
     global _installed
     with _lock:
         _installed = None

@@ -59,29 +59,30 @@ class _Unanswered(AzureError):  # noqa: N818 (it says what is wrong)
 
 
 class BothEndpointsDown(_Unanswered):
-    """Neither endpoint answered the read: see the attributes for why."""
+    """Neither endpoint answered the read. The attributes say why."""
 
     _text = "Neither endpoint answered. Primary: {primary}. Secondary: {secondary}."
 
 
 class NotReplicated(_Unanswered):
-    """The secondary does not hold what was asked for, and the primary, which may, gives no answer.
+    """The secondary does not have the resource, and the primary, which may have it, does not answer.
 
-    Deliberately no `ResourceNotFoundError`: "I do not know" must not read as "no".
+    This is deliberately not a `ResourceNotFoundError`: it is unknown whether the resource exists.
     """
 
     _text = "The secondary does not hold it ({secondary}), and the primary, which may, gives no answer: {primary}."
 
 
 class StaleRead(_Unanswered):
-    """The secondary's answer is older than what was read or written before, and the primary gives no answer.
+    """The secondary's answer is older than what was read or written before, and the primary does not answer.
 
-    Raised where `GeoFailover(consistency="session")` was asked for.
+    Only raised with `GeoFailover(consistency="session")`.
 
     Attributes:
-        older: When the secondary's version was written (Last-Modified); None: it does not hold it, or does not tell.
-        newer: When the newest version was written that this policy's clients have read or written, or when it was
-            deleted. Where that is not remembered any more: the newest such time of all that was forgotten.
+        older: When the secondary's version was written (Last-Modified). None: it does not have the resource, or does
+            not send the time.
+        newer: When the newest version that this policy's clients have read or written was written, or when it was
+            deleted. If this is no longer remembered: the newest such time of everything that was forgotten.
     """
 
     older: datetime | None = None

@@ -10,10 +10,10 @@ from failover.breaker import Transition
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """An attempt at `endpoint` failed and the read goes on.
+    """An attempt at `endpoint` failed, and the read continues.
 
-    `failures` counts in that endpoint's circuit, which opens at `threshold`; `error` is a few words without any
-    secret.
+    `failures` is the count of that endpoint's circuit, which opens at `threshold`. `error` describes the cause in a few
+    words, without secrets.
     """
 
     endpoint: str
@@ -24,11 +24,12 @@ class Retry:
 
 @dataclass(frozen=True, slots=True)
 class ReadEnded:
-    """A read is over: its body has arrived whole, or it failed. Of a body that is not read to its end there is none.
+    """A read is over: its body has arrived completely, or it has failed.
 
-    `endpoint` answered (of a body that broke off: the one that sent the end), None where neither did. `attempts`
-    counts the requests sent to both endpoints. `seconds` is the time from the call to its end; a streamed body ends
-    when its reader has taken the last of it. `hedged`: both endpoints were asked at the same time.
+    If a body is not read to its end, there is no such event. `endpoint` is the one that answered (for a body that broke
+    off: the one that sent the end), or None if neither did. `attempts` counts the requests sent to both endpoints.
+    `seconds` is the time from the call to its end; a streamed body ends when its reader has taken the last of it.
+    `hedged`: both endpoints were asked at the same time.
     """
 
     endpoint: str | None

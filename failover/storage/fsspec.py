@@ -1,7 +1,7 @@
-"""adlfs with failover: `register()`, and then `abfs://`, `az://` and `abfss://` of fsspec read from either endpoint.
+"""adlfs with failover. After `register()`, fsspec's `abfs://`, `az://` and `abfss://` read from either endpoint.
 
-fsspec takes `FileNotFoundError` for "it is not there". What the secondary does not hold while the primary gives no
-answer is not known to be missing, so that is never said of it: the caller gets `NotReplicated`.
+In fsspec, `FileNotFoundError` means that a file does not exist. If the secondary does not have a file and the primary
+does not answer, it is unknown whether the file exists, so `NotReplicated` is raised instead.
 """
 
 from __future__ import annotations
@@ -28,27 +28,27 @@ _installations: Final[list[Installation]] = []  # one for each of the settings t
 
 
 def register() -> None:
-    """Let fsspec open `abfs://`, `az://` and `abfss://` with `FailoverBlobFileSystem`, in this process, from now on.
+    """Make fsspec open `abfs://`, `az://` and `abfss://` with `FailoverBlobFileSystem` in this process from now on.
 
-    File systems that exist already stay as they are. One that is pickled, as dask does for its workers, comes back
-    with failover in any process; a process that opens URLs itself calls `register()` itself.
+    Existing file systems are not changed. A file system that is pickled, as dask does for its workers, keeps its
+    failover in every process. A process that opens URLs itself must call `register()` itself.
     """
     for protocol in FailoverBlobFileSystem.protocol:
         register_implementation(protocol, FailoverBlobFileSystem, clobber=True)
 
 
 class FailoverBlobFileSystem(AzureBlobFileSystem):  # type: ignore[misc]  # adlfs has no types
-    """adlfs's file system; its client reads from the secondary when the primary does not answer.
+    """adlfs's file system, with a client that reads from the secondary if the primary does not answer.
 
-    All file systems of one account and with the same settings share one pair of circuits in a process.
+    Within a process, all file systems with the same account and settings share one pair of circuits.
 
     Args:
-        failover: Settings as `install` takes them, such as `{"max_staleness": 900}`. As every option of a file system
-            they may stand in `storage_options` or in fsspec's configuration, and are pickled with it.
-        **options: adlfs's.
+        failover: Settings as for `install`, such as `{"max_staleness": 900}`. Like every option of a file system, they
+            may be given in `storage_options` or in fsspec's configuration, and are pickled with it.
+        **options: The options of adlfs.
 
     Raises:
-        ValueError: Of adlfs; or a setting is none, or is out of range.
+        ValueError: adlfs rejects an option, or a setting is unknown or out of range.
     """
 
     def __init__(self, *args: Any, failover: Mapping[str, Any] | None = None, **options: Any) -> None:
@@ -56,7 +56,7 @@ class FailoverBlobFileSystem(AzureBlobFileSystem):  # type: ignore[misc]  # adlf
         super().__init__(*args, **options)
 
     def do_connect(self) -> None:
-        """Make the client, which connects when it is first used, in fsspec's event loop."""
+        """Make the client. It connects when it is first used, in fsspec's event loop."""
         super().do_connect()
         self._installation.protect(self.service_client)
 
@@ -78,7 +78,7 @@ class FailoverBlobFileSystem(AzureBlobFileSystem):  # type: ignore[misc]  # adlf
             return True
 
     async def _isfile(self, path: str) -> bool:
-        """As adlfs's, which takes every error for a no."""
+        """Like adlfs's, which returns False after any error."""
         container, name, version = self.split_path(path)
         if not name:
             return False
@@ -104,7 +104,7 @@ class FailoverBlobFileSystem(AzureBlobFileSystem):  # type: ignore[misc]  # adlf
         return bool(details["type"] == "file")
 
     async def _has_files_below(self, path: str) -> bool:
-        """Whether it is known to be a directory, which is no blob: the secondary says 404 of its name."""
+        """Whether it is known to be a directory, which is not a blob: the secondary answers 404 for its name."""
         container, name, _ = self.split_path(path)
         if not name:
             return False

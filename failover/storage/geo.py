@@ -1,4 +1,4 @@
-"""GeoFailover: the SDK retry policy that keeps reads alive when the primary dies."""
+"""GeoFailover: a retry policy for the SDK that keeps reads working when the primary fails."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class _Default(Enum):  # whose members pickle as themselves
 
 
 class _PolicyType(ABCMeta):
-    """The type of the policies: azure-core takes a class for a policy too, and would write on it."""
+    """The type of the policies. azure-core also accepts a class as a policy, and would then set `next` on the class."""
 
     def __setattr__(cls, name: str, value: Any) -> None:
         if name == "next":
@@ -72,7 +72,7 @@ class _PolicyType(ABCMeta):
 
 
 class _Attempts(HTTPPolicy[Any, Any]):
-    """What the SDK's retry sends again: one failover attempt of a read, or a write as it is."""
+    """What the SDK's retry repeats: one failover attempt of a read, or an unchanged write."""
 
     def send(self, request: PipelineRequest[Any]) -> PipelineResponse[Any, Any]:
         return run_sync(_attempt(SyncIO(), self.next, request))
@@ -95,7 +95,7 @@ async def _attempt(io: SyncIO | AsyncIO, policy: Any, request: PipelineRequest[A
 
 
 class _GeoPolicy:
-    """What `GeoFailover` and `AsyncGeoFailover` have in common: all but how they wait."""
+    """What `GeoFailover` and `AsyncGeoFailover` share: everything except how they wait."""
 
     _other_kind: ClassVar[type[Any]]
     """Of what kind the rest of the pipeline is where it is the other kind of client's."""
@@ -231,19 +231,19 @@ class _GeoPolicy:
         self._attempts.next = policy
 
     def take_place(self, retry: Any, rest: Any, *, signs_first: bool = False) -> Any:
-        """Take the place of a client's retry policy, which then does what `retry` does where none was given.
+        """Replace a client's retry policy, which continues as this policy's `retry` if none was given.
 
         Args:
-            retry: The client's own.
-            rest: The pipeline behind it.
-            signs_first: Requests come signed.
+            retry: The client's own retry policy.
+            rest: The pipeline after it.
+            signs_first: Requests are signed before they reach this policy.
 
         Returns:
-            What is to stand there: this policy, or a copy that shares its circuits where this one has a client.
+            The policy to put there: this one, or a copy that shares its circuits if this one already has a client.
 
         Raises:
             TypeError: The client is not of this policy's kind.
-            ValueError: The Last Sync Time is wanted and cannot be asked for.
+            ValueError: The Last Sync Time is needed, but cannot be requested.
         """
         if signs_first and self._settings["max_staleness"] is not None:
             raise ValueError("max_staleness is not for clients of tables, which sign before they retry: leave it out")
@@ -445,56 +445,58 @@ class _GeoPolicy:
 class GeoFailover(_GeoPolicy, HTTPPolicy[Any, Any], metaclass=_PolicyType):
     """A `retry_policy=` for `BlobServiceClient` and `QueueServiceClient` of an RA-GRS or RA-GZRS account.
 
-    A read (GET and HEAD but for receiving queue messages, and a blob's query) asks the primary; where that fails, it is
-    tried again up to `primary_attempts` times while the primary's circuit is closed, and then answered by the
-    secondary. Once the circuit is open, reads go straight to the secondary, until a probe finds the primary well. All
-    this is one failover attempt, and `retry` surrounds it as it surrounds a request without us. What no other endpoint
-    can answer is asked of the primary whatever its circuit says: a circuit may spare a read a hopeless attempt, never
-    its only hope. All else than reads goes to the primary, is retried by `retry`, and neither asks nor feeds circuits.
+    A read asks the primary. If that fails, the read is tried there up to `primary_attempts` times while the primary's
+    circuit is closed, and then goes to the secondary. Once the circuit is open, reads go straight to the secondary
+    until a probe finds that the primary has recovered. All this is one failover attempt, and `retry` applies to it as
+    it applies to a single request without `GeoFailover`. If no other endpoint can answer, the primary is asked even if
+    its circuit is open. Reads are GET and HEAD requests (except receiving queue messages), and queries of a blob. All
+    other requests go to the primary, are retried by `retry`, and do not use the circuits.
 
-    What a read from the secondary returns may be older than what the primary holds: see `max_staleness`. What cannot
-    be the service's own answer (a proxy's page, another range or version than asked for, redirects in circles) is a
-    failure too. A body that breaks off, or comes slower than 8 kB/s, goes on at the other endpoint.
+    A read from the secondary may return older data than the primary has: see `max_staleness`. An answer that cannot be
+    the service's own (a proxy's page, another range or version than requested, a redirect loop) counts as a failure. If
+    a body breaks off, or arrives slower than 8 kB/s, the other endpoint sends the rest.
 
     Args:
-        primary: Circuit to use, for instance that of another client's policy, to share what is known. Without one the
-            policy makes it and names it by its endpoint, as in `mine.blob.core.windows.net`.
-        secondary: As above.
-        policy: For the circuits that are not given; default: `PRODUCTION`. Its `timeout` (seconds): an answer whose
-            headers take longer is used and counts as a failure. Its `classify` is not asked: see
+        primary: The circuit of the primary, for instance that of another client's policy, to share its state. Default:
+            the policy makes one, which is named after its endpoint, as in `mine.blob.core.windows.net`.
+        secondary: The circuit of the secondary. Default: the policy makes one.
+        policy: The policy of circuits that are not given. Default: `PRODUCTION`. An answer whose headers take longer
+            than its `timeout` (seconds) is used, but counts as a failure. Its `classify` is not used: see
             `failover.storage.causes`.
-        retry: One of the SDK's retry policies; default: its own default. None: no retries, fail fast.
-        primary_attempts: Tries at one endpoint within one failover attempt, from 1; None: until its circuit opens, at
-            most 10.
-        backoff: Seconds from one try to the next, from 0.
-        attempt_timeout: Seconds, above 0, for a connection and without a byte, after which one attempt is given up.
-            Applies where there is another endpoint to go to, and where neither the call nor the client sets a time-out
-            of its own (`connection_timeout`, `read_timeout`). If nobody answers within it, the question is slow: it is
-            asked again with the SDK's own time-outs.
-        max_staleness: Seconds, above 0; the secondary is refused when its Last Sync Time is older or cannot be had.
-        secondary_endpoint: Where the secondary is, if it is not ACCOUNT-secondary: a URL, or host and path.
-        hedge_after: Seconds, above 0, after which a read without an answer also goes to the other endpoint, and the
-            first good answer wins; "p95": as long as 95 of 100 of the last thousand answers took, from the hundredth
-            on, and at least 10 ms; None: never. A probe is hedged at once. For one call: `failover_hedge=`.
-        hedge_budget: Share of the last thousand reads that may be hedged, above 0 and at most 1; five may in any case.
-        prefer: "primary" or "secondary", which reads ask first; for one call `failover_prefer=`, as an option of the
-            SDK's methods. The other answers where that fails, and where the secondary is older than `max_staleness`;
-            the primary always has the last word on what does not exist. Pages, later ranges of a download and
-            `use_location` stay where they are.
-        consistency: "eventual", or "session": no read returns an older version of a blob or of a container's properties
-            than the clients of this policy and of its copies (`copy.copy`) have read or written, nor one that they have
-            deleted. An older answer of the secondary counts as none; where the primary cannot answer either, the read
-            raises `StaleRead`. The newest 10,000 resources are remembered. Listings are not guarded, nor tags.
+        retry: One of the SDK's retry policies. Default: the SDK's default. None: no retries, fail fast.
+        primary_attempts: Attempts at one endpoint within one failover attempt, at least 1. None: until its circuit
+            opens, at most 10.
+        backoff: Seconds between two of these attempts, at least 0.
+        attempt_timeout: Seconds, above 0, after which an attempt is given up if it has no connection or receives no
+            byte. It applies if there is another endpoint to ask, and neither the call nor the client sets its own
+            time-out (`connection_timeout`, `read_timeout`). If neither endpoint answers within it, the request itself
+            is slow, and it is sent again with the SDK's own time-outs.
+        max_staleness: Seconds, above 0. The secondary is not used if its Last Sync Time is older or unknown.
+        secondary_endpoint: Where the secondary is, if it is not at ACCOUNT-secondary: a URL, or a host and path.
+        hedge_after: Seconds, above 0, after which a read without an answer also goes to the other endpoint; the first
+            good answer is used. "p95": as long as 95 of 100 of the last thousand answers took, at least 10 ms, once
+            there are a hundred answers. None: never. A probe is hedged at once. For a single call: `failover_hedge=`.
+        hedge_budget: The share of the last thousand reads that may be hedged, above 0 and at most 1. Five may always be
+            hedged.
+        prefer: "primary" or "secondary": which endpoint reads ask first. For a single call: `failover_prefer=`, as an
+            option of the SDK's methods. The other endpoint answers if that one fails, or if the secondary is older than
+            `max_staleness`. The primary always decides whether something exists. Later pages, later ranges of a
+            download and calls with `use_location` are not moved.
+        consistency: "eventual" or "session". With "session", no read returns an older version of a blob or of a
+            container's properties than the clients of this policy and of its copies (`copy.copy`) have read or written,
+            nor one that they have deleted. An older answer from the secondary is not used. If the primary does not
+            answer either, the read raises `StaleRead`. The newest 10,000 resources are remembered. Listings and tags
+            are not covered.
         listeners: Callables that take each `Retry`, `ReadEnded` and `Transition`, in the thread in which it happens.
-        clock: Seconds that only grow.
+        clock: A monotonic clock, in seconds.
 
     Raises:
-        ValueError: A value is out of range; or one object is given to a second service client: azure-core keeps the
-            rest of the pipeline on it, so that the second client's requests would be signed with the first one's
-            credential. For another client make another policy that shares the circuits: `copy.copy(policy)`.
+        ValueError: A value is out of range. Also raised if the same policy object is given to a second service client:
+            azure-core stores the rest of the pipeline in it, so the second client's requests would be signed with the
+            first client's credential. For another client, make a policy that shares the circuits: `copy.copy(policy)`.
 
-    A read raises `BothEndpointsDown`, `NotReplicated` or `StaleRead` (all plain `AzureError`s) where no endpoint can
-    answer.
+    If no endpoint can answer, a read raises `BothEndpointsDown`, `NotReplicated` or `StaleRead`, which are all
+    `AzureError`s.
     """
 
     _other_kind = AsyncHTTPPolicy
@@ -506,20 +508,20 @@ class GeoFailover(_GeoPolicy, HTTPPolicy[Any, Any], metaclass=_PolicyType):
     _make_race = ThreadRace
 
     def send(self, request: PipelineRequest[Any]) -> PipelineResponse[Any, Any]:
-        """Answer a request of the client's: a read from either endpoint, all else from the primary."""
+        """Answer a request of the client: reads from either endpoint, everything else from the primary."""
         return run_sync(self._send(request))
 
     def staleness(self) -> float:
         """Ask the secondary how old its Last Sync Time is.
 
-        Writes older than that are on the secondary. The question goes to the secondary whatever the circuits say, and
-        they do not learn from it.
+        Everything that was written before that time is on the secondary. The request goes to the secondary whatever the
+        state of the circuits, and does not affect them.
 
         Returns:
-            Seconds; inf where it has never synchronised.
+            The age in seconds; inf if the secondary has never synchronised.
 
         Raises:
-            AzureError: The secondary does not tell, or the client has sent no request yet.
+            AzureError: The secondary does not answer, or the client has not sent a request yet.
         """
         return run_sync(self._ask_staleness())
 
@@ -527,10 +529,10 @@ class GeoFailover(_GeoPolicy, HTTPPolicy[Any, Any], metaclass=_PolicyType):
 class AsyncGeoFailover(_GeoPolicy, AsyncHTTPPolicy[Any, Any], metaclass=_PolicyType):
     """`GeoFailover` for the clients of `azure.storage.blob.aio` and `azure.storage.queue.aio`.
 
-    All that `GeoFailover` says holds here too, and nothing blocks the event loop. Circuits may be shared between
-    clients of both kinds: `AsyncGeoFailover(first.primary, first.secondary)`. Listeners are called in the loop's
-    thread, and so should be quick; a shared circuit's transitions are told in the thread in which they happen. A
-    read that is cancelled counts neither way.
+    Its arguments and behaviour are those of `GeoFailover`, and it never blocks the event loop. Sync and async clients
+    can share circuits: `AsyncGeoFailover(first.primary, first.secondary)`. Listeners are called in the loop's thread,
+    so they should be fast; transitions of a shared circuit are reported in the thread in which they happen. A read that
+    is cancelled counts neither as a success nor as a failure.
     """
 
     _other_kind = HTTPPolicy
@@ -542,7 +544,7 @@ class AsyncGeoFailover(_GeoPolicy, AsyncHTTPPolicy[Any, Any], metaclass=_PolicyT
     _make_race = staticmethod(task_race)
 
     async def send(self, request: PipelineRequest[Any]) -> PipelineResponse[Any, Any]:
-        """Answer a request of the client's: a read from either endpoint, all else from the primary."""
+        """Answer a request of the client: reads from either endpoint, everything else from the primary."""
         return await self._send(request)
 
     async def staleness(self) -> float:

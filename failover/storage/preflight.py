@@ -30,18 +30,19 @@ _TRIES: Final = 2  # of each question, as an idle connection may have gone stale
 
 @dataclass(frozen=True, slots=True)
 class Preflight:
-    """What `preflight` has found out. No secret is in it.
+    """What `preflight` has found. It contains no secret.
 
     Attributes:
         primary: URL of the primary endpoint.
-        secondary: URL of the secondary; None: none is known.
-        kind: The account's, such as `Standard_RAGRS`; None: the credential may not ask, or it is a client of tables or
-            queues.
-        secondary_is_readable: Whether the secondary answers this credential from here; None: it cannot be told.
-        staleness: Seconds since the Last Sync Time; inf: it has never synchronised; None: the credential may not ask.
-        problems: What stands in the way of a failover and what to do about it, in plain words; empty: nothing.
-        primary_error: The primary's failure to answer, if any.
-        secondary_error: The secondary's.
+        secondary: URL of the secondary. None: no secondary is known.
+        kind: The account's kind, such as `Standard_RAGRS`. None: the credential may not ask for it, or the client is
+            for tables or queues.
+        secondary_is_readable: Whether the secondary answers this credential from this machine. None: unknown.
+        staleness: Seconds since the Last Sync Time. inf: the secondary has never synchronised. None: the credential may
+            not ask.
+        problems: What would prevent a failover and what to do about it, in plain words. Empty: nothing.
+        primary_error: The error of the primary, if it did not answer.
+        secondary_error: The error of the secondary, if it did not answer.
     """
 
     primary: str
@@ -55,18 +56,19 @@ class Preflight:
 
 
 def preflight(client: Any, *, secondary_endpoint: str | None = None, timeout: float = 5.0) -> Preflight:
-    """Find out whether a client's reads can be answered by the secondary: with its credential, from this machine.
+    """Check whether the secondary can answer a client's reads, with its credential and from this machine.
 
-    Sends at most four small reads, past the client's retries and circuits. Give it the client that your reads go by: a
-    container's or a blob's, where the credential is for that alone.
+    It sends at most four small reads, which bypass the client's retries and circuits. Pass the client that your reads
+    use: the client of a container or blob, if the credential is only for that.
 
     Args:
-        client: Of `azure.storage.blob`, `.queue` or `.filedatalake` or of `azure.data.tables`, protected or not.
-        secondary_endpoint: As that of `GeoFailover`.
-        timeout: Seconds above 0, for a connection and without a byte.
+        client: A client of `azure.storage.blob`, `.queue` or `.filedatalake` or of `azure.data.tables`, protected or
+            not.
+        secondary_endpoint: As for `GeoFailover`.
+        timeout: Seconds, above 0, to wait for a connection or for the next byte.
 
     Raises:
-        TypeError: The client is none of these, or one of `aio`: for that `apreflight`.
+        TypeError: The client is none of these, or an `aio` client: for those use `apreflight`.
     """
     if _sdk.is_async_client(client):
         raise TypeError("this client is one of aio: await apreflight(client)")
@@ -74,7 +76,7 @@ def preflight(client: Any, *, secondary_endpoint: str | None = None, timeout: fl
 
 
 async def apreflight(client: Any, *, secondary_endpoint: str | None = None, timeout: float = 5.0) -> Preflight:
-    """See `preflight`; for clients of `aio`."""
+    """`preflight` for `aio` clients."""
     if not _sdk.is_async_client(client):
         find_places(client)  # which says what is wrong with what is no client
         raise TypeError("this client is none of aio: preflight(client)")
