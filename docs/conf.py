@@ -32,7 +32,7 @@ mermaid_init_config = {
     # Ids are numbers, not times: two diagrams drawn in the same millisecond would be drawn into one.
     "deterministicIds": True,
     # Narrow enough for the page's width, so that the text is not scaled down.
-    "sequence": {"wrap": True, "width": 140, "actorMargin": 12, "messageMargin": 28},
+    "sequence": {"wrap": True, "width": 150, "actorMargin": 10, "messageMargin": 28},
 }
 highlight_language = "none"  # of a fence that names none
 
