@@ -98,12 +98,12 @@ _innermost: ContextVar[Permit | None] = ContextVar("failover_breaker_innermost",
 class Permit:
     """The right to make one call through `breaker`, from `CircuitBreaker.admit`.
 
-    Settle it exactly once: `succeeded`, `failed` or `released`. A second time raises `RuntimeError`. A permit that
-    is never settled counts neither way; a probe's place is then free again after `Policy.probe_lease`.
+    Settle it exactly once, with `succeeded`, `failed` or `released`; a second time raises `RuntimeError`. A permit that
+    is never settled does not count; the place of a probe is then free again after `Policy.probe_lease`.
 
-    As a block, `with breaker.admit() as permit:`, it is settled when the block ends, unless it was by hand: as a
-    success, or as the circuit's classifier judges the exception. Unlike `with breaker:` it may be left in another
-    thread, task or context than it was entered in.
+    As a block, `with breaker.admit() as permit:`, it is settled when the block ends, unless that was done by hand: as a
+    success, or as the circuit's classifier judges the exception. Unlike `with breaker:`, the block may be left in
+    another thread, task or context than it was entered in.
     """
 
     __slots__ = ("_is_block", "_nested", "_outer", "_record", "_settled", "_started", "_ticket", "breaker")
@@ -131,20 +131,20 @@ class Permit:
 
     @property
     def is_last_resort(self) -> bool:
-        """Whether the circuit would have refused the call: its success counts, its failure does not."""
+        """Whether the circuit would have refused the call. Its success counts, its failure does not."""
         return self._ticket is not None and self._ticket.last_resort != 0
 
     @property
     def is_settled(self) -> bool:
-        """Whether its result is known."""
+        """Whether its outcome is known."""
         return self._settled
 
     def succeeded(self, seconds: float | None = None) -> None:
         """The remote answered.
 
         Args:
-            seconds: How long it took, where that is less than the time since `admit`, as with a body that is read at
-                leisure. Longer than `Policy.timeout` counts as a failure.
+            seconds: How long it took, if that is less than the time since `admit`, as for a body that is read slowly.
+                Longer than `Policy.timeout` counts as a failure.
         """
         if self._record is self.breaker._steady and not self._settled:
             self._settled = True  # and a success changes nothing: as in `call`
@@ -152,15 +152,15 @@ class Permit:
             self.settle(SUCCESS, None, seconds)
 
     def failed(self, error: BaseException) -> None:
-        """The remote did not do its work. A cancellation is taken as `released`."""
+        """The remote did not do its work. A cancellation is treated as `released`."""
         self.settle(NEUTRAL if is_cancellation(error) else FAILURE, error)
 
     def released(self) -> None:
-        """The call says nothing about the remote: it was not made, or was given up."""
+        """The call says nothing about the remote: it was not made, or it was abandoned."""
         self.settle(NEUTRAL)
 
     def settle(self, verdict: Verdict, outcome: object = None, seconds: float | None = None) -> None:
-        """What the three above do. `outcome`: what the call raised or returned, for the log and its Retry-After."""
+        """What these three methods do. `outcome`: what the call raised or returned, for the log and its Retry-After."""
         if self._settled:
             raise RuntimeError(f"this permit of circuit {self.breaker.name!r} has been settled before")
         self._settled = True
@@ -168,7 +168,7 @@ class Permit:
             self.breaker._settle(self._ticket, self._record, verdict, outcome, self._started, seconds)
 
     def judge(self, outcome: object, seconds: float | None = None) -> Verdict:
-        """Settle it, unless that is done, as the circuit's classifier judges what the call raised or returned."""
+        """Settle it as the circuit's classifier judges what the call raised or returned, unless it is settled."""
         verdict = NEUTRAL  # stays so if Ctrl-C comes while the classifier runs: the probe's place is given back
         try:
             verdict = self.breaker._judge_outcome(outcome)
@@ -200,7 +200,7 @@ class Permit:
             _innermost.set(self._outer)
 
     def step(self, work: Callable[[Any], R], value: Any, /) -> R:
-        """Do a part of the call, `work(value)`, with other work of the thread before and after it."""
+        """Do one part of the call, `work(value)`; the thread may do other work before and after it."""
         self.__enter__()
         try:
             return work(value)
@@ -208,7 +208,7 @@ class Permit:
             self._leave()
 
     async def astep(self, work: Callable[[Any], Awaitable[R]], value: Any, /) -> R:
-        """As `step`, for what must be awaited."""
+        """Like `step`, for awaitables."""
         self.__enter__()
         try:
             return await work(value)
@@ -232,30 +232,31 @@ def _is_inside(breaker: CircuitBreaker, innermost: Permit | None) -> bool:
 
 
 class CircuitBreaker:
-    """One circuit, for one remote, for any number of threads and event loops. Nothing in it waits for anything.
+    """One circuit, for one remote, for any number of threads and event loops. It never blocks.
 
-    Use it as a function (`breaker.call(fn, ...)`, `await breaker.acall(fn, ...)`), a decorator (`@breaker`) of any kind
-    of function, a block (`with breaker:`, `async with breaker:`) or by hand (`permit = breaker.admit()`). While it is
-    open each of them raises `CircuitOpen` instead of calling.
+    Use it as a function (`breaker.call(fn, ...)`, `await breaker.acall(fn, ...)`), as a decorator (`@breaker`) of any
+    kind of function, as a block (`with breaker:`, `async with breaker:`) or by hand (`permit = breaker.admit()`). While
+    the circuit is open, each of these raises `CircuitOpen` instead of calling.
 
     Args:
         name: For errors, events and the log.
-        policy: What it is told about its remote.
-        clock: Seconds that only grow.
-        random: From 0 to 1, for jitter and ramps.
-        listeners: Callables that take each event of `failover.breaker.events`, one after the other in the order in
-            which things happened; what one raises is logged and changes nothing. A slow one delays the call whose
-            event it is; while it is busy, events of other calls wait for it without their callers (1,000 at most, see
-            `failover.breaker.dispatcher`). One with a true attribute `each_call` is told of each call that ends, too;
-            that costs each call a lock and two microseconds.
-        fallback: Takes the error (a `CircuitOpen`, or what the call failed by) and the circuit, and gives what the
-            caller gets instead. Before it goes that of the call (see `execute` and `guard`), after it the policy's. It
-            does not apply to blocks, generators and permits, which have no result of their own, nor to a call inside
-            another one, whose error is the outer call's.
-        store: Of `failover.breaker.stores`: circuits of this name agree there, in any process.
+        policy: When it trips, when it tries again, and how it judges a call.
+        clock: A monotonic clock, in seconds.
+        random: Returns a number from 0 to 1, for jitter and ramps.
+        listeners: Callables that take each event of `failover.breaker.events`, one at a time and in order. What a
+            listener raises is logged and changes nothing. A slow listener delays the call whose event it handles;
+            meanwhile, events of other calls are queued without delaying their callers (at most 1,000, see
+            `failover.breaker.dispatcher`). A listener with a true attribute `each_call` also receives an event for each
+            call that ends, which costs each call a lock and two microseconds.
+        fallback: Takes the error (a `CircuitOpen`, or the call's own error) and the circuit, and returns what the
+            caller gets instead. A fallback of the call takes precedence (see `execute` and `guard`); the policy's is
+            used if there is no other. It does not apply to blocks, generators and permits, which have no result of
+            their own, nor to a call inside another call, whose error belongs to the outer call.
+        store: A store of `failover.breaker.stores`. Circuits of the same name share their state in it, in all
+            processes.
 
     Raises:
-        ValueError: An argument makes no sense; the text names it.
+        ValueError: An argument is invalid; the text names it.
     """
 
     def __init__(
@@ -318,7 +319,7 @@ class CircuitBreaker:
 
     @property
     def name(self) -> str:
-        """What errors, events and the log call the circuit. May be assigned anew where there is no store."""
+        """The circuit's name in errors, events and the log. It may be changed if there is no store."""
         return self._name
 
     @name.setter
@@ -332,27 +333,27 @@ class CircuitBreaker:
 
     @property
     def store(self) -> Store | None:
-        """Where circuits of this name agree; None: it is alone."""
+        """Where circuits of this name share their state. None: it is not shared."""
         return self._store
 
     @property
     def policy(self) -> Policy:
-        """As given: a circuit keeps its policy. For another policy make another circuit."""
+        """The policy that was given. A circuit keeps its policy; for another policy, make another circuit."""
         return self._policy
 
     @property
     def state(self) -> State:
-        """OPEN also when a probe is due: a circuit becomes half-open when a call asks to be the probe."""
+        """Also OPEN when a probe is due: a circuit becomes half-open when a call asks to be the probe."""
         return self._record.state
 
     def snapshot(self) -> dict[str, Any]:
-        """The circuit as a dict that is JSON as it stands, for a status page or a log.
+        """The circuit as a dict that can be written as JSON, for a status page or a log.
 
-        `name`, `state`, `threshold` and these: `failures` that count now. `retry_after`: seconds, None where no time is
-        known. `calls_left`: calls that are turned away before the probe, None where the recovery goes by time.
-        `isolated`. `ramp`: the share of calls admitted while it grows, from 0.1 to 1, else None. `era`: how often the
-        circuit changed. `opened`: how often it opened. `last_error`: one line, or None. `dry_run`. `events_dropped`:
-        events that listeners were too slow for.
+        `name`, `state` and `threshold`. `failures`: those that count now. `retry_after`: seconds, or None if no time is
+        known. `calls_left`: calls that are refused before the probe, or None if the recovery depends on time.
+        `isolated`. `ramp`: the share of calls that is admitted while it grows, from 0.1 to 1, otherwise None. `era`:
+        how often the circuit changed. `opened`: how often it opened. `last_error`: one line, or None. `dry_run`.
+        `events_dropped`: events that did not fit in the queue because listeners were too slow.
         """
         with self._lock:
             record, last, recovery, now = self._record, self._last_error, self._policy.recovery, self._clock()
@@ -380,14 +381,14 @@ class CircuitBreaker:
     # --- a call -----------------------------------------------------------------------------------------------
 
     def call(self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
-        """Run `fn(*args, **kwargs)` and settle what comes of it.
+        """Run `fn(*args, **kwargs)` and count its outcome.
 
-        With a fallback refusals and failures are not raised: it answers.
+        With a fallback, its result is returned instead of raising a refusal or a failure.
 
         Raises:
-            CircuitOpen: Instead of calling, while the circuit is open.
-            TypeError: `fn` is a coroutine function, for which there is `acall`, or a generator function, which is to
-                be decorated. Nothing is counted then.
+            CircuitOpen: The circuit is open. `fn` was not called.
+            TypeError: `fn` is a coroutine function, for which there is `acall`, or a generator function, which must be
+                decorated. Nothing is counted.
             BaseException: Whatever `fn` raises.
         """
         steady = self._steady
@@ -406,10 +407,10 @@ class CircuitBreaker:
         return result
 
     async def acall(self, fn: Callable[P, Awaitable[R]], /, *args: P.args, **kwargs: P.kwargs) -> R:
-        """As `call`, for what must be awaited. A call that takes longer than `Policy.timeout` is cancelled at it.
+        """Like `call`, for awaitables. A call that takes longer than `Policy.timeout` is cancelled.
 
         Raises:
-            TypeError: What `fn` returns cannot be awaited: for that there is `call`. Nothing is counted then.
+            TypeError: What `fn` returns cannot be awaited: use `call`. Nothing is counted.
         """
         steady = self._steady
         if steady is None:
@@ -455,20 +456,20 @@ class CircuitBreaker:
         on_failure: Callable[[BaseException], Any] | None = None,
         on_open: Callable[[CircuitOpen], Any] | None = None,
     ) -> Any:
-        """Run `fn()` and return what the callback for its end returns.
+        """Run `fn()` and return what the callback for its outcome returns.
 
-        An error that is no failure of the remote ("not found", a cancellation) is always raised. What a callback raises
-        does not count.
+        An error that is not a failure of the remote ("not found", a cancellation) is always raised. What a callback
+        raises is not counted.
 
         Args:
             fn: The call.
-            on_success: Takes the result. Where it is missing the result itself is returned.
-            on_failure: Takes the error of a call that failed. Where it is missing the circuit's fallback answers, or
-                the error is raised.
-            on_open: Takes the refusal. Where it is missing, as for `on_failure`.
+            on_success: Takes the result. Default: the result itself is returned.
+            on_failure: Takes the error of a call that failed. Default: the circuit's fallback is used, or the error is
+                raised.
+            on_open: Takes the refusal. Default: as for `on_failure`.
 
         Raises:
-            TypeError: As `call`.
+            TypeError: As for `call`.
         """
         return self._run(None, fn, (), {}, None, on_success, on_failure, on_open)
 
@@ -491,7 +492,7 @@ class CircuitBreaker:
         on_failure: Callable[[BaseException], Any] | None = None,
         on_open: Callable[[CircuitOpen], Any] | None = None,
     ) -> Any:
-        """As `execute`, for what must be awaited; so may be what the callbacks return."""
+        """Like `execute`, for awaitables. The callbacks may return awaitables too."""
         return await self._arun(None, fn, (), {}, None, on_success, on_failure, on_open)
 
     def __call__(self, fn: F) -> F:
@@ -507,16 +508,16 @@ class CircuitBreaker:
         return self._guard(fn, None)
 
     def guard(self, *, fallback: Callable[..., Any] | None = None) -> Callable[[F], F]:
-        """As `@breaker`, with a fallback of this function's own: `@breaker.guard(fallback=f)`.
+        """Like `@breaker`, with a fallback for this function only: `@breaker.guard(fallback=f)`.
 
         Args:
-            fallback: `fallback(error, *args, **kwargs)` takes the error (a `CircuitOpen`, or what the call failed by)
-                and the call's arguments, and gives what the caller gets instead. May be a coroutine function where the
-                guarded one is.
+            fallback: `fallback(error, *args, **kwargs)` takes the error (a `CircuitOpen`, or the call's own error) and
+                the call's arguments, and returns what the caller gets instead. It may be a coroutine function if the
+                guarded function is one.
 
         Raises:
-            TypeError: At decoration: as `@breaker`, or there is a fallback for a generator, which has no result that it
-                could give in its stead.
+            TypeError: When decorating: as for `@breaker`, or there is a fallback for a generator, whose result it could
+                not replace.
         """
         checks.optional_callable("fallback", fallback)
         return lambda fn: self._guard(fn, fallback)
@@ -537,16 +538,16 @@ class CircuitBreaker:
         return cast("F", make(self.admit, fn))
 
     def admit(self, *, last_resort: bool = False) -> Permit:
-        """A permit for one call, to be settled by hand or by `with breaker.admit() as permit:`.
+        """Return a permit for one call. Settle it by hand, or use `with breaker.admit() as permit:`.
 
         Args:
-            last_resort: The caller has nowhere else to go. A circuit that would refuse admits the call anyway, unless
-                it is isolated, or `Policy.max_probes` such calls are under way. One that succeeds closes the circuit as
-                a probe does, for all who share it; one that fails leaves the circuit as it is. A place whose call never
-                came back is free again after `Policy.probe_lease` seconds.
+            last_resort: The caller has no alternative. A circuit that would refuse the call admits it anyway, unless
+                the circuit is isolated, or `Policy.max_probes` such calls are in flight. If the call succeeds, that
+                closes the circuit as a probe does, in all processes that share it. If it fails, the circuit does not
+                change. If the call does not finish, its place is free again after `Policy.probe_lease` seconds.
 
         Raises:
-            CircuitOpen: There is no permit now.
+            CircuitOpen: The circuit refuses the call.
         """
         return self._permit(Event.LAST_RESORT if last_resort else _CALL)
 
@@ -580,9 +581,9 @@ class CircuitBreaker:
         self.__exit__(kind, error, trace)
 
     def subscribe(self, listener: Listener) -> None:
-        """Tell `listener` of all that happens from now on, after the listeners that are there already.
+        """Add a listener, which receives all events from now on, after the listeners that are there already.
 
-        It may call the circuit, but not at each event that it is told: its own calls are told to it, too.
+        It may call the circuit, but not at every event, because it also receives the events of its own calls.
 
         Raises:
             ValueError: It cannot be called.
@@ -592,7 +593,7 @@ class CircuitBreaker:
             self._put(self._record)
 
     def unsubscribe(self, listener: Listener) -> None:
-        """Tell `listener` no more.
+        """Remove a listener.
 
         Raises:
             ValueError: It is not subscribed.
@@ -602,7 +603,10 @@ class CircuitBreaker:
             self._put(self._record)
 
     def leave_store(self) -> None:
-        """Go on alone from now on. What the store does not know yet it is told, for which this waits 1.5 s at most."""
+        """Continue without the store.
+
+        Changes that are not yet in the store are written first, for which this waits at most 1.5 s.
+        """
         with self._lock:
             shared, self._shared, self._store = self._shared, None, None
         if shared is not None:
@@ -611,15 +615,15 @@ class CircuitBreaker:
     # --- by hand ----------------------------------------------------------------------------------------------
 
     def trip(self) -> None:
-        """Open the circuit now, as if its threshold had been reached. An open one starts its cooldown again."""
+        """Open the circuit now, as if its threshold had been reached. If it is open, its cooldown starts again."""
         self._order(Event.TRIP)
 
     def reset(self) -> None:
-        """Close the circuit now and forget its failures. Calls under way no longer count."""
+        """Close the circuit now and forget its failures. The results of calls in flight no longer count."""
         self._order(Event.RESET)
 
     def isolate(self) -> None:
-        """Open the circuit until `reset()`, however long that is."""
+        """Open the circuit until `reset()` is called."""
         self._order(Event.ISOLATE)
 
     def _order(self, event: Event) -> None:
