@@ -1,4 +1,4 @@
-"""A circuit breaker for any remote call. Needs nothing but the standard library."""
+"""A circuit breaker for any remote call. It needs only the standard library."""
 
 from failover.breaker import failures
 from failover.breaker.breakers import Breakers

@@ -23,20 +23,21 @@ _SWEEP = 4  # idle circuits looked at in one look-up at most
 
 
 class Breakers:
-    """The circuits of a program, by the URI of what they guard. For any number of threads.
+    """The circuits of a program, by the URI of what they guard. It may be used from any number of threads.
 
-    `iter(breakers)` gives the circuits there are, `len(breakers)` their number. URIs are compared by
-    `failover.breaker.uris.normal`: host case, default ports, users, passwords, queries and a last slash make no
-    difference, and none of them reaches a circuit's name.
+    `iter(breakers)` yields the existing circuits, and `len(breakers)` is their number. URIs are compared by
+    `failover.breaker.uris.normal`: the case of the host, default ports, users, passwords, queries and a trailing slash
+    make no difference, and users, passwords and queries are not part of a circuit's name.
 
     Args:
-        policy: For every URI without one of its own.
-        store: Where a fleet agrees, see `failover.breaker.stores`.
+        policy: For every URI that has no policy of its own.
+        store: Where processes share their circuits; see `failover.breaker.stores`.
         fallback: For every circuit whose policy has none.
-        listeners: Told of every circuit's events.
-        clock: Seconds that only grow.
-        max_idle: Seconds, or None. A closed circuit that was not asked for in so long is dropped, so that memory is
-            bounded. Tripped ones never are, and one that is still used elsewhere comes back as the same object.
+        listeners: They receive the events of every circuit.
+        clock: A monotonic clock, in seconds.
+        max_idle: Seconds, or None. A closed circuit that was not requested for this long is dropped, which limits the
+            memory used. Tripped circuits are never dropped, and a circuit that is still in use is found again as the
+            same object.
     """
 
     def __init__(
@@ -81,16 +82,17 @@ class Breakers:
         raise TypeError("circuits can be neither copied nor pickled: make Breakers in the other process")
 
     def policy(self, uri: str, policy: Policy) -> None:
-        """From now on circuits made for `uri` and all below it have `policy`, unless a longer prefix has another.
+        """Use `policy` for circuits made from now on for `uri` and everything below it.
 
-        Circuits that exist keep theirs. `ValueError` for a URI that is none, or a policy that is none.
+        If a longer prefix has another policy, that is used. Existing circuits keep their policy. `ValueError` if `uri`
+        is not a URI, or `policy` not a policy.
         """
         checks.instance("policy", policy, Policy)
         with self._lock:
             self._policies[normal(uri)] = policy
 
     def on(self, uri: str) -> CircuitBreaker:
-        """The circuit for `uri`. `ValueError` for a URI that is none."""
+        """The circuit for `uri`. `ValueError` if it is not a URI."""
         found = self._circuits.get(uri)
         if found is not None and self._max_idle is None:
             return found
@@ -108,9 +110,10 @@ class Breakers:
             return circuit
 
     def close(self) -> None:
-        """Share nothing any more, with a store: its threads and connections end unless other circuits use it.
+        """Stop sharing the circuits. The store's threads and connections end, unless other circuits use them.
 
-        What the store does not know yet it is told, for which this waits 1.5 s at most. The circuits go on alone.
+        Changes that are not yet in the store are written first, for which this waits at most 1.5 s. The circuits
+        continue without the store.
         """
         with self._lock:
             self._store = None
@@ -119,21 +122,21 @@ class Breakers:
             circuit.leave_store()
 
     def trip(self, uri: str) -> None:
-        """Trip the circuits for `uri` and all below it, of those that exist. `ValueError` for a URI that is none."""
+        """Trip the existing circuits for `uri` and everything below it. `ValueError` if it is not a URI."""
         for circuit in self._below(normal(uri)):
             circuit.trip()
 
     def isolate(self, uri: str) -> None:
-        """Isolate the circuits for `uri` and all below it, also those that are made later, until `reset`.
+        """Isolate the circuits for `uri` and everything below it, including those made later, until `reset`.
 
-        `ValueError` for a URI that is none.
+        `ValueError` if it is not a URI.
         """
         self._order(normal(uri), isolated=True)
         for circuit in self._below(normal(uri)):
             circuit.isolate()
 
     def reset(self, uri: str) -> None:
-        """Reset the circuits for `uri` and all below it. `ValueError` for a URI that is none."""
+        """Reset the circuits for `uri` and everything below it. `ValueError` if it is not a URI."""
         self._order(normal(uri), isolated=False)
         for circuit in self._below(normal(uri)):
             circuit.reset()
@@ -150,7 +153,7 @@ class Breakers:
         return [circuit for each, circuit in known.items() if name in itself_and_above(each)]
 
     def snapshot(self) -> dict[str, dict[str, Any]]:
-        """Each circuit's snapshot by its name: JSON as it stands."""
+        """The snapshot of each circuit, by its name. It can be written as JSON."""
         with self._lock:
             circuits = list(self._circuits.items())
         return {name: circuit.snapshot() for name, circuit in circuits}

@@ -20,15 +20,15 @@ class Refusal(Enum):
 
 
 class CircuitOpen(Exception):  # noqa: N818 (the contract's name: what is told is a state, not a mistake)
-    """The call was not made.
+    """The call was refused, and the remote was not called.
 
     Attributes:
-        name: The circuit's.
-        retry_after: Seconds until a call may be admitted. None where no time is known: the circuit waits for a number
-            of calls, for a probe under way, or for `reset()`.
-        last_error: The failure that was counted last since the circuit was last closed, or None. A copy for
-            looking at: its type and its text, without its traceback and all else that it held.
-        reason: A `Refusal`: whether the circuit is open, isolated, has all its probes under way, or is ramping.
+        name: The name of the circuit.
+        retry_after: Seconds until a call may be admitted. None if no time is known: the circuit waits for a number of
+            calls, for a probe in flight, or for `reset()`.
+        last_error: The last failure that was counted since the circuit was last closed, or None. It is a copy with the
+            type and the text, without the traceback and without references to other objects.
+        reason: A `Refusal`: whether the circuit is open, isolated or ramping, or has all its probes in flight.
     """
 
     def __init__(
@@ -74,9 +74,9 @@ class ImpossibleEvent(Exception):  # noqa: N818 (named for what it is: see `fail
 
 
 class FailureReported(Exception):  # noqa: N818 (it reports one)
-    """For `Permit.failed` where there is no exception, or none whose text may be logged: a failure in plain words.
+    """A failure in plain words, for `Permit.failed` if there is no exception, or if its text must not be logged.
 
-    `retry_after`: seconds for which the remote asked to be left alone, None: it did not ask.
+    `retry_after`: the seconds after which the remote asked to be called again. None: it did not ask.
     """
 
     def __init__(self, *words: object, retry_after: float | None = None) -> None:
@@ -85,7 +85,7 @@ class FailureReported(Exception):  # noqa: N818 (it reports one)
 
 
 class TooSlow(TimeoutError):  # noqa: N818 (it says what the answer was)
-    """The remote answered, and took longer than `Policy.timeout`: the answer is used and counts as a failure."""
+    """The remote answered, but took longer than `Policy.timeout`: the answer is used, and counts as a failure."""
 
 
 def error_of(outcome: object) -> BaseException:

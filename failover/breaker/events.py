@@ -23,9 +23,9 @@ class Transition:
 
 @dataclass(frozen=True, slots=True)
 class CallFailed:
-    """A failure was counted: number `failures` of the `threshold` that opens the circuit.
+    """A failure was counted: it is number `failures` of the `threshold` that opens the circuit.
 
-    While half-open, and for a last resort, the count stays as it was when the circuit opened.
+    While half-open, and for a last resort, `failures` is the count at which the circuit opened.
     """
 
     name: str
@@ -36,7 +36,7 @@ class CallFailed:
 
 @dataclass(frozen=True, slots=True)
 class CallRefused:
-    """A call was turned away. `retry_after` as in `CircuitOpen`, `failures` and `threshold` as in `CallFailed`."""
+    """A call was refused. `retry_after` is as in `CircuitOpen`, `failures` and `threshold` are as in `CallFailed`."""
 
     name: str
     retry_after: float | None
@@ -46,10 +46,11 @@ class CallRefused:
 
 @dataclass(frozen=True, slots=True)
 class CallEnded:
-    """An admitted call has ended, stale ones included; told only to listeners with a true attribute `each_call`.
+    """An admitted call has ended. Stale calls are included.
 
-    `seconds`: how long it took, 0 for a generator, whose time is its reader's too; None where nobody looked at the
-    clock when it began, since the listener was not there yet.
+    Only listeners with a true attribute `each_call` receive this event. `seconds` is how long the call took: 0 for a
+    generator, whose time includes that of its reader, and None if the time was not measured because the listener was
+    not there yet when the call began.
     """
 
     name: str

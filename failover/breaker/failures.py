@@ -1,13 +1,14 @@
-"""Which outcomes of a call mean that the remote is down: told by what an outcome is, so that nobody's SDK is imported.
+"""Which outcomes of a call mean that the remote is down. Errors are recognized by name, so no SDK has to be imported.
 
-A remote that answers is up, even if its answer is "no such blob" or "that key exists". So an error counts as a
-FAILURE unless something in these tables says that the remote answered (SUCCESS) or was never asked (NEUTRAL):
+A remote that answers is up, even if its answer is "no such blob" or "that key exists". Therefore an error counts as a
+FAILURE unless these tables say that the remote answered (SUCCESS) or was never asked (NEUTRAL). They look at:
 
 1. the status of the response that an error carries,
-2. its class: the first of its MRO, by package and name, that a table knows,
+2. its class: the first class of its MRO that a table contains, by package and name,
 3. its SQLSTATE, or its PEP 249 class.
 
-Of a result only the status is looked at. Chained causes are never: a library that wraps an error has said what it is.
+For a result, only the status is looked at. Chained causes are ignored, because a library that wraps an error has
+classified it.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from typing import Any, Final, TypeAlias
 
 
 class Verdict(Enum):
-    """What one call's outcome says about the remote."""
+    """What the outcome of a call says about the remote."""
 
     SUCCESS = "success"
     """The remote answered, be it with an error of the caller's own making."""
@@ -55,11 +56,11 @@ def is_cancellation(error: BaseException) -> bool:
 
 
 def classify(outcome: object) -> Verdict:
-    """The default. An exception that nobody knows is a FAILURE, a result without an HTTP status a SUCCESS.
+    """The default classifier. An unknown exception is a FAILURE; a result without an HTTP status is a SUCCESS.
 
-    A result with an int `status_code`, or with `headers` and an int `status` or `code`, is judged by it. Never
-    raises, except for what is no `Exception` (Ctrl-C), and asks no `__getattr__`: a mock or a remote proxy has an
-    answer to anything.
+    A result with an int `status_code`, or with `headers` and an int `status` or `code`, is judged by that status. It
+    never raises, except for what is not an `Exception` (Ctrl-C), and does not call `__getattr__`, because a mock or a
+    remote proxy would have every attribute.
     """
     try:
         judge = _judges.get(type(outcome), _judge_new_type)

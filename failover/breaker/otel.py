@@ -1,4 +1,4 @@
-"""Metrics: a listener that tells OpenTelemetry what circuits do. Needs the extra `otel`.
+"""Metrics: a listener that reports circuits to OpenTelemetry. Needs the extra `otel`.
 
 >>> from failover.breaker import Breakers
 >>> from failover.breaker.otel import Metrics

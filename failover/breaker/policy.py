@@ -15,14 +15,17 @@ Fallback = Callable[[BaseException, Any], Any]
 
 @dataclass(frozen=True, slots=True)
 class Cooldown:
-    """Probe the remote `seconds` after the circuit opened.
+    """Probe the remote some time after the circuit opened.
 
-    Each opening that follows a failed probe multiplies the time by `factor`, until the circuit closes; growth
-    ends at `maximum` seconds. `jitter` is the share of the time, drawn at random from 0 to `jitter`, by which
-    each single cooldown is shortened, so that many processes do not probe in step and `maximum` stays one.
+    Args:
+        seconds: Length of the first cooldown, finite and above 0.
+        factor: Each failed probe multiplies the length by this, until the circuit closes. At least 1.
+        maximum: Seconds at which the growth ends. If it is below `seconds`, the first cooldown still lasts `seconds`.
+        jitter: Each cooldown is shortened by a random share of its length, from 0 to `jitter`, so that many processes
+            do not probe at the same time and no cooldown is longer than `maximum`. From 0 to 1.
 
-    `ValueError` unless seconds are finite and above 0, `factor` is at least 1 and `jitter` lies in 0 to 1.
-    A `maximum` below `seconds` limits only growth: the first cooldown always lasts `seconds`.
+    Raises:
+        ValueError: A value is out of range.
     """
 
     seconds: float = 30.0
@@ -39,7 +42,7 @@ class Cooldown:
         checks.share("jitter", self.jitter)
 
     def duration(self, openings: int, random: Callable[[], float]) -> float:
-        """The length in seconds of the cooldown after the `openings`-th opening (from 1) without a closing."""
+        """Seconds of the cooldown after the `openings`-th opening (from 1) since the circuit was last closed."""
         most = max(self.maximum, self.seconds)
         try:
             grown = min(most, self.seconds * float(self.factor) ** (openings - 1))
@@ -50,10 +53,16 @@ class Cooldown:
 
 @dataclass(frozen=True, slots=True)
 class AfterCalls:
-    """Probe the remote after `calls` calls have been turned away: the next one is the probe.
+    """Probe the remote after `calls` calls have been refused: the next call is the probe.
 
-    `calls` is an integer from 1, else `ValueError`. For callers that have somewhere else to go meanwhile, and
-    for demonstrations: the pattern is the same at any speed.
+    Use it if callers have an alternative in the meantime, and for demonstrations, because the pattern does not depend
+    on the rate of the calls.
+
+    Args:
+        calls: An integer, at least 1.
+
+    Raises:
+        ValueError: `calls` is not such an integer.
     """
 
     calls: int = 20
@@ -64,28 +73,33 @@ class AfterCalls:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """All that a circuit is told about its remote.
+    """When a circuit trips, when it tries again, and how it judges a call.
 
-    trip: what opens the circuit: `ConsecutiveFailures`, `FailureRate`, or one's own (see `failover.breaker.trips`).
-    recovery: what lets a probe through again. The Retry-After of the failure that opens the circuit lengthens a
-    `Cooldown`, up to its `maximum`.
-    timeout: seconds, or None; a call that takes longer is a failure, even where its result is used. An async call is
-    cancelled at it, under asyncio and trio.
-    max_probes: calls in flight at most while half-open, and last resorts (see `CircuitBreaker.admit`) at any time.
-    successes_to_close: probes that must succeed. failures_to_reopen: probes that must fail to open the circuit again.
-    probe_lease: seconds after which a probe that never came back gives up its place.
-    dry_run: count, log and tell listeners what the circuit would do, and admit every call: one that would have been
-    refused is told as refused, and its result does not count. No call is cancelled at `timeout`. A fallback still
-    answers calls that failed.
-    ramp: seconds, or None; for so long after the circuit has closed it admits a share of the calls, which grows from
-    a tenth to all, so that many callers do not trample a remote that has just recovered. Calls held back are refused
-    like those of an open circuit, with no `retry_after`: told a time, they would all come at it. Which calls, is
-    drawn at random. `reset()` of a closed circuit ends its ramp.
-    classify: takes what a call raised or returned, gives SUCCESS, FAILURE or NEUTRAL of
-    `failover.breaker.failures`; never asked about cancellation, which is always neutral.
-    fallback: see `CircuitBreaker`, whose own goes first.
+    Args:
+        trip: What opens the circuit: `ConsecutiveFailures`, `FailureRate`, or your own (see `failover.breaker.trips`).
+        recovery: What admits a probe again: `Cooldown` or `AfterCalls`. If the failure that opens the circuit has a
+            Retry-After, that lengthens a `Cooldown`, up to its `maximum`.
+        timeout: Seconds, or None. A call that takes longer counts as a failure, even if its result is used. An async
+            call is cancelled after this time, under asyncio and trio.
+        max_probes: The largest number of calls in flight while the circuit is half-open, and of last resorts at any
+            time (see `CircuitBreaker.admit`).
+        successes_to_close: Probes that must succeed to close the circuit.
+        failures_to_reopen: Probes that must fail to open the circuit again.
+        probe_lease: Seconds after which a probe that has not finished loses its place.
+        dry_run: Count, log and inform listeners of what the circuit would do, but admit every call. A call that would
+            have been refused is reported as refused, and its result does not count. No call is cancelled at `timeout`.
+            A fallback still replaces calls that failed.
+        ramp: Seconds, or None. For this time after the circuit has closed, it admits a growing share of the calls, from
+            a tenth to all, so that many callers do not overload a remote that has just recovered. Which calls are
+            admitted is random. The others are refused as by an open circuit, but without `retry_after`, so that they do
+            not all return at the same time. `reset()` on a closed circuit ends its ramp.
+        classify: Takes what a call raised or returned, and returns SUCCESS, FAILURE or NEUTRAL of
+            `failover.breaker.failures`. It is not called for a cancellation, which is always neutral.
+        fallback: See `CircuitBreaker`. A fallback of the circuit takes precedence.
 
-    `ValueError` naming the field: counts are integers from 1, seconds finite and above 0.
+    Raises:
+        ValueError: A field is out of range; the text names it. Counts are integers of at least 1; seconds are finite
+            and above 0.
     """
 
     trip: Trip = ConsecutiveFailures()  # noqa: RUF009 (frozen)

@@ -37,26 +37,26 @@ _SLICES = 10  # of the time that a window in seconds looks back on
 
 
 class Window(Protocol):
-    """What an algorithm remembers of one circuit's calls while it is closed."""
+    """What an algorithm remembers about the calls of one circuit while it is closed."""
 
     @property
     def failures(self) -> int:
-        """The failures that count now."""
+        """The number of failures that count now."""
 
     def add(self, failed: bool, now: float) -> bool:
-        """Count a call that ended at `now` (seconds, the circuit's clock); True: trip.
+        """Count a call that ended at `now` (seconds, by the circuit's clock). Returns True if the circuit is to trip.
 
-        A window whose calls grow too old by themselves may have a method `forget(now)` too, which
-        `CircuitBreaker.snapshot` calls before it looks at `failures`.
+        If the calls in a window expire with time, it may also have a method `forget(now)`. `CircuitBreaker.snapshot`
+        calls it before it reads `failures`.
         """
 
 
 class Trip(Protocol):
-    """An algorithm: a value that several circuits may share."""
+    """An algorithm that decides when a circuit trips. It is a value that several circuits may share."""
 
     @property
     def threshold(self) -> int:
-        """The fewest failures that can trip, from 1."""
+        """The smallest number of failures that can trip the circuit, at least 1."""
 
     def window(self) -> Window | None:
         """A new, empty window for one circuit; None to count failures in a row, up to the threshold."""
@@ -64,10 +64,16 @@ class Trip(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ConsecutiveFailures:
-    """Trip at the `threshold`-th failure in a row; a success in between starts the count anew.
+    """Trip at the `threshold`-th failure in a row. A success in between resets the count.
 
-    `threshold` is an integer from 1, else `ValueError`. Needs no window: the count is in the circuit's record, and
-    a success where nothing has failed costs no lock.
+    It needs no window, because the count is part of the circuit's record. A success while nothing has failed needs no
+    lock.
+
+    Args:
+        threshold: An integer, at least 1.
+
+    Raises:
+        ValueError: `threshold` is not such an integer.
     """
 
     threshold: int = 5
@@ -76,18 +82,24 @@ class ConsecutiveFailures:
         checks.count("threshold", self.threshold)
 
     def window(self) -> None:
-        """None: see above."""
+        """None: the count is part of the circuit's record."""
 
 
 @dataclass(frozen=True, slots=True)
 class FailureRate:
-    """Trip when `rate` of the last calls failed, at least `minimum` having been made.
+    """Trip if the share `rate` of the last calls failed, once there were at least `minimum` calls.
 
-    Which are the last: the last `calls`, or those of the last `seconds` (in steps of a tenth of that time). Exactly
-    one of the two is given. A failure must be among them, also where `rate` is 0.
+    The last calls are either the last `calls` calls, or those of the last `seconds` (in steps of a tenth of that time);
+    give exactly one of the two. At least one of them must have failed, even if `rate` is 0.
 
-    `ValueError` unless `rate` lies in 0 to 1, `calls` and `minimum` are integers from 1, `seconds` is finite and
-    above 0, and `minimum` is at most `calls`.
+    Args:
+        rate: From 0 to 1.
+        calls: An integer, at least 1.
+        seconds: Finite and above 0.
+        minimum: An integer from 1 to `calls`.
+
+    Raises:
+        ValueError: A value is out of range, or not exactly one of `calls` and `seconds` is given.
     """
 
     rate: float
@@ -111,7 +123,7 @@ class FailureRate:
 
     @property
     def threshold(self) -> int:
-        """The fewest failures that can trip."""
+        """The smallest number of failures that can trip the circuit."""
         about = math.ceil(self.rate * self.minimum)
         return next(failures for failures in (about - 1, about, about + 1) if self.trips(failures, self.minimum))
 
@@ -120,7 +132,7 @@ class FailureRate:
         return _LastSeconds(self, self.seconds) if self.seconds is not None else _LastCalls(self, self.calls or 1)
 
     def trips(self, failures: int, calls: int) -> bool:
-        """Whether so many failures of so many calls are too many."""
+        """Whether this many failures among this many calls trip the circuit."""
         # Divided, since 0.07 * 100 is above 7 and 7 / 100 is 0.07.
         return failures > 0 and calls >= self.minimum and failures / calls >= self.rate
 

@@ -1,4 +1,4 @@
-"""Where a fleet agrees: a store is picked by its URL, and its SDK is imported then."""
+"""Stores in which processes share circuits. A store is chosen by its URL, and its package is imported only then."""
 
 from __future__ import annotations
 
@@ -39,17 +39,17 @@ _lock = threading.Lock()
 
 
 def open_store(url: str, connection_string: str | None = None) -> Store:
-    """Open the store of this URL. Nothing is sent before it is used.
+    """Open the store at this URL. It sends nothing until it is first used.
 
-    There is one object per URL and process, for as long as somebody holds it and nobody has closed it.
+    Within a process, there is one object per URL as long as it is referenced and not closed.
 
     Args:
         url: memory://, redis://host:port/db (rediss:// with TLS, unix:///path?db=0), redis+cluster://host:port,
-            redis+sentinel://host:port/service, all of them also as valkey://, blob://container or table://name.
-        connection_string: Of the account of blob:// and table://. None: that of FAILOVER_STATE_CONNECTION_STRING.
+            redis+sentinel://host:port/service (all of these also with valkey), blob://container or table://name.
+        connection_string: The account of blob:// and table://. None: that of FAILOVER_STATE_CONNECTION_STRING.
 
     Raises:
-        ValueError: The URL is none of these, or there is no connection string. The text never shows credentials.
+        ValueError: The URL is none of these, or there is no connection string. The text never contains credentials.
         ImportError: A package is missing. The text says how to install it.
     """
     scheme = url.partition("://")[0].lower() if isinstance(url, str) and "://" in url else ""
@@ -66,9 +66,9 @@ def open_store(url: str, connection_string: str | None = None) -> Store:
 
 
 def arguments_of(store: Store) -> tuple[str, str | None] | None:
-    """What `open_store` was given for a store, to open it in another process too; it may hold credentials.
+    """The arguments that `open_store` was given for a store, to open it in another process.
 
-    None: the store was not opened by `open_store`.
+    They may contain credentials. None: the store was not opened by `open_store`.
     """
     return _arguments.get(store)
 

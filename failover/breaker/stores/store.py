@@ -27,7 +27,7 @@ _LONGEST_KEY: Final = 200
 
 
 class StoreError(Exception):
-    """The store did not do its work: unreachable, too slow, or it refused. The message holds no credentials."""
+    """The store failed: it was unreachable or too slow, or it refused. The message contains no credentials."""
 
 
 class StoreClosed(StoreError):  # noqa: N818 (it says what it is)
@@ -36,13 +36,13 @@ class StoreClosed(StoreError):  # noqa: N818 (it says what it is)
 
 @dataclass(frozen=True, slots=True)
 class StoredRecord:
-    """A record as the store holds it.
+    """A record as it is in the store.
 
     Attributes:
-        body: As it was written, or what somebody else left there (empty where that has no bytes of its own).
-        version: Opaque; another one after each write.
-        age: Seconds since the write by the store's clock, from 0. Where that clock shows whole seconds, so many have
-            passed at least, so that nothing ends too early.
+        body: The bytes that were written, or whatever another program has put there (empty if that has no bytes).
+        version: Opaque; it changes with each write.
+        age: Seconds since the write by the store's clock, at least 0. If that clock shows whole seconds only, at least
+            this many have passed, so that nothing ends too early.
     """
 
     body: bytes
@@ -51,7 +51,10 @@ class StoredRecord:
 
 
 class Store(Protocol):
-    """Where processes agree. Any thread may call; each operation ends in `OPERATION_SECONDS` or raises `StoreError`."""
+    """Where processes share circuits.
+
+    Any thread may call it. Each operation ends within `OPERATION_SECONDS` or raises `StoreError`.
+    """
 
     url: str
     """What was opened, without credentials."""
@@ -63,37 +66,39 @@ class Store(Protocol):
     """Seconds between two looks of a process at all its circuits' records."""
 
     def read(self, names: Iterable[str]) -> dict[str, StoredRecord]:
-        """The records of these circuits. Those of which nothing is held are left out."""
+        """The records of these circuits. Circuits without a record are left out."""
 
     def compare_and_set(self, name: str, body: bytes, expected: str | None, ttl: float | None = None) -> str | None:
-        """Write if the version is still `expected`.
+        """Write the record if its version is still `expected`.
 
         Args:
-            name: The circuit's.
+            name: The name of the circuit.
             body: At most `LARGEST` bytes.
-            expected: The version that was read; None: nothing was held.
-            ttl: Seconds after which a store that can forget may forget the record; None: never.
+            expected: The version that was read. None: there was no record.
+            ttl: Seconds after which the store may delete the record. None: never.
 
         Returns:
-            The new version, or None where another writer was first.
+            The new version, or None if another writer was first.
 
         Raises:
             ValueError: `body` is too large.
-            StoreError: It is not known whether the record was written.
+            StoreError: It is unknown whether the record was written.
         """
 
     def subscribe(self, changed: Callable[[str | None], None]) -> bool:
-        """Have `changed` called with the name at each write by anybody, from any thread; None: perhaps all changed.
+        """Call `changed` with the name at each write by any process; with None if any circuit may have changed.
+
+        It is called from any thread.
 
         Returns:
-            False where the store cannot push.
+            False if the store cannot push.
         """
 
     def forget_connections(self) -> None:
-        """In a forked child: the connections belong to the parent. New ones are made when needed."""
+        """Called in a forked child: the connections belong to the parent. New ones are made when needed."""
 
     def close(self) -> None:
-        """Close the connections and end the threads. From then on operations raise `StoreClosed`."""
+        """Close the connections and end the threads. After that, operations raise `StoreClosed`."""
 
 
 @runtime_checkable
