@@ -1,4 +1,4 @@
-"""The command: options in, exit code out. `--help` says what it shows."""
+"""The command: options in, exit code out. `--help` describes it."""
 
 from __future__ import annotations
 
@@ -44,7 +44,9 @@ LOOK_AGAIN: Final = 0.1  # seconds
 OPEN_FILES: Final = 32  # a run on the stand-in account has about 16 at once, a shared state some more
 MAX_COUNT: Final = 1_000_000  # far more than a run reads, and few enough for a machine to count
 NOTHING: Final = " "  # for what follows an option that takes no value
-TIMEOUT_HELP: Final = "One attempt's connect and read time-out; an answer after half of it is used but is a failure."
+TIMEOUT_HELP: Final = (
+    "Connect and read time-out of one attempt. An answer after half of it is used, but counts as a failure."
+)
 FAULTS: Final = tuple(each.value for each in Fault)
 USAGE_ERROR: Final[Any] = typer.BadParameter.__base__  # of the Click that Typer brings, whichever it is
 READ, CIRCUIT, FAULT, ACCOUNT, OUTPUT = "What is read", "The circuit", "Faults", "Your account", "Output"
@@ -58,17 +60,17 @@ MORE_HELP: Final = """\
 
  Exit codes:
    0    every read was answered
-   1    some were not; with --clean-up: some containers are left
-   2    bad settings, which one line on stderr names
+   1    some reads were not answered; with --clean-up: containers are left
+   2    bad settings; one line on stderr says which
    130  interrupted with Ctrl-C
 
- Environment, or .env, as .env.example explains; options go before both:
+ Environment variables, also in .env (see .env.example); options override both:
    AZURE_STORAGE_CONNECTION_STRING, or AZURE_STORAGE_ACCOUNT with one of
    AZURE_STORAGE_KEY, AZURE_STORAGE_SAS_TOKEN, AZURE_STORAGE_AUTH_MODE=login
-   AZURE_STORAGE_SERVICE_ENDPOINT    a blob endpoint of another cloud
-   FAILOVER_REPLICA_WAIT_SECONDS     seconds to wait for the replica at most
-   FAILOVER_STATE_URL                --state, for a URL with a password
-   FAILOVER_STATE_CONNECTION_STRING  the account of blob:// and table://
+   AZURE_STORAGE_SERVICE_ENDPOINT    the blob endpoint of another cloud
+   FAILOVER_REPLICA_WAIT_SECONDS     longest wait for the replica, in seconds
+   FAILOVER_STATE_URL                like --state, for a URL with a password
+   FAILOVER_STATE_CONNECTION_STRING  the account for blob:// and table://
    NO_COLOR                          if set, no colours
 """
 SIGNALS: Final = tuple(each for each in signal.Signals if each.name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK"))
@@ -139,7 +141,7 @@ def _faults() -> list[str]:
 @app.command(cls=_Command, context_settings={"help_option_names": ["-h", "--help"]})
 def main(
     context: typer.Context,
-    requests: Annotated[int, _option(READ, "N", "Reads; 0: until you quit.", parser=whole(0))] = 1000,
+    requests: Annotated[int, _option(READ, "N", "Number of reads; 0: until you quit.", parser=whole(0))] = 1000,
     pause_every: Annotated[int, _option(READ, "N", "Pause after every N reads; 0: never.", parser=whole(0))] = 200,
     rate: Annotated[
         float | None,
@@ -147,7 +149,9 @@ def main(
     ] = None,
     replication_lag: Annotated[
         float | None,
-        _option(READ, "SECONDS", "How far the stand-in's secondary lags.", parser=from_zero, show_default="1.0"),
+        _option(
+            READ, "SECONDS", "How far the secondary of the stand-in account lags.", parser=from_zero, show_default="1.0"
+        ),
     ] = None,
     retry_threshold: Annotated[
         int, _option(CIRCUIT, "N", "Failures in a row that open the circuit.", parser=whole(1, MAX_COUNT))
@@ -162,7 +166,7 @@ def main(
         ),
     ] = 20,
     cooldown: Annotated[
-        float | None, _option(CIRCUIT, "SECONDS", "Probe the primary after a time instead.", parser=positive)
+        float | None, _option(CIRCUIT, "SECONDS", "Probe the primary after this time instead.", parser=positive)
     ] = None,
     timeout: Annotated[float, _option(CIRCUIT, "SECONDS", TIMEOUT_HELP, parser=positive)] = 2.0,
     hedge: Annotated[
@@ -170,7 +174,7 @@ def main(
         _option(
             CIRCUIT,
             "SECONDS",
-            "Ask the secondary too when the primary has not answered by then; the first answer is used.",
+            "If the primary has not answered after this time, also ask the secondary; the first answer is used.",
             parser=positive,
         ),
     ] = None,
@@ -179,7 +183,7 @@ def main(
         _option(
             CIRCUIT,
             "URL",
-            "Where circuits agree: redis://, blob://, table://. With a password, set FAILOVER_STATE_URL instead.",
+            "Where processes share circuits: redis://, blob://, table://. With a password, use FAILOVER_STATE_URL.",
             show_default="memory://",
         ),
     ] = None,
@@ -188,37 +192,41 @@ def main(
         _option(
             FAULT,
             "KIND",
-            f"What the key f and --fail inject: {', '.join(FAULTS)} (the last: stand-in only).",
+            f"The fault that the key f and --fail inject: {', '.join(FAULTS)} (the last one: stand-in account only).",
             callback=one_of(*FAULTS),
             autocompletion=_faults,
         ),
     ] = Fault.STATUS_503.value,
     fail: Annotated[
-        list[str] | None, _option(FAULT, "FIRST:LAST", "Inject it on these reads; may be repeated.", callback=ranges)
+        list[str] | None,
+        _option(FAULT, "FIRST:LAST", "Inject the fault on these reads; may be repeated.", callback=ranges),
     ] = None,
     proxy: Annotated[
-        str | None, _option(ACCOUNT, "URL", "Send storage traffic through Fiddler or any proxy.", callback=proxy_url)
+        str | None,
+        _option(ACCOUNT, "URL", "Send storage traffic through Fiddler or another proxy.", callback=proxy_url),
     ] = None,
-    ca_bundle: Annotated[Path | None, _option(ACCOUNT, "FILE", "Certificate of that proxy, PEM or DER.")] = None,
+    ca_bundle: Annotated[Path | None, _option(ACCOUNT, "FILE", "Certificate of the proxy, PEM or DER.")] = None,
     remove: Annotated[
         bool,
         typer.Option(
             "--clean-up",
             metavar=NOTHING,
-            help="Remove containers that killed runs left in the account, and do no more.",
+            help="Remove the containers that killed runs left in the account, and exit.",
             rich_help_panel=ACCOUNT,
         ),
     ] = False,
     older_than: Annotated[
         float,
-        _option(ACCOUNT, "SECONDS", "With --clean-up: those that no run has touched for so long.", parser=from_zero),
+        _option(
+            ACCOUNT, "SECONDS", "With --clean-up: only containers that no run has used for this long.", parser=from_zero
+        ),
     ] = ABANDONED_AFTER,
     plain: Annotated[
         bool | None,
         typer.Option(
             "--plain/--live",
             metavar=NOTHING,
-            help="Lines or a screen.",
+            help="Plain lines, or the live screen.",
             show_default="live on a terminal, else plain",
             rich_help_panel=OUTPUT,
         ),
@@ -231,13 +239,13 @@ def main(
         bool, typer.Option("--version", metavar=NOTHING, callback=_version, is_eager=True, help="Show the version.")
     ] = False,
 ) -> None:
-    """Read a blob again and again from an RA-GRS storage account while its primary fails, and watch the failover.
+    """Read a blob again and again from an RA-GRS storage account, break its primary, and watch the failover.
 
-    Without an Azure account in the environment or in .env it starts a stand-in account on this machine.
+    If no Azure account is set in the environment or in .env, it starts a stand-in account on this machine.
 
     Keys: space or p pauses, any key resumes, f breaks or repairs the primary, q or Ctrl-C quits.
     """
-    # The SDK logs warnings of what the screen shows in better words.
+    # The SDK logs warnings about what the screen explains better.
     for name in ("azure", "urllib3", "dotenv"):
         logging.getLogger(name).addHandler(logging.NullHandler())
     try:
