@@ -1,7 +1,7 @@
-"""All that this package knows of the insides of the SDK, asyncio, requests, urllib3, aiohttp: one short function each.
+"""Everything in this package that relies on internals of the SDK, asyncio, requests, urllib3 and aiohttp.
 
-docs/sdk-internals.md lists what each relies on, what breaks if that goes, and what is done then. The tests of this file
-run against the oldest and the newest supported azure-storage-blob.
+It is one short function each. docs/sdk-internals.md lists what each function relies on, what fails if that changes, and
+what happens then. The tests of this file run against the oldest and the newest supported azure-storage-blob.
 """
 
 from __future__ import annotations

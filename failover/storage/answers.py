@@ -1,7 +1,8 @@
-"""Whether an answer answers what was asked: a status that says no, a range or version that nobody asked for, circles.
+"""Whether an answer matches its request: a failing status, a range or version that was not requested, redirect loops.
 
-The service's own answers all pass. What does not is the work of something in between (a proxy's login page, a load
-balancer, a connection that closed among the headers), of which the SDK would return the wrong bytes or a `ValueError`.
+All of the service's own answers pass. An answer that does not was made by something in between (a proxy's login page, a
+load balancer, a connection that closed among the headers). The SDK would return the wrong bytes for it, or raise a
+`ValueError`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""One request to one endpoint: what it may take, what comes of it, and what the endpoint's circuit learns from it.
+"""One request to one endpoint: its time-outs, its outcome, and what the endpoint's circuit counts.
 
-Nothing but the endpoint's own doing counts. The probe stands right before the transport and tells what that did; an
-error of anything else in the pipeline (a credential that cannot sign in, a missing package) is not the endpoint's.
+Only what the endpoint did counts. The probe is the last policy before the transport and reports what the transport did.
+An error anywhere else in the pipeline (a failing sign-in, a missing package) is not the endpoint's.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A body that arrives whole although its sender breaks off: what to ask for then, and how to go on."""
+"""Completes a body whose sender breaks off: what to request then, and from which endpoint."""
 
 from __future__ import annotations
 

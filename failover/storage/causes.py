@@ -1,4 +1,4 @@
-"""What went wrong with one attempt, in a few words that hold no URL and no secret."""
+"""Why an attempt failed, in a few words that contain no URL and no secret."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Failover for clients that somebody else has made, or will make: `protect`, `install`."""
+"""Failover for clients that other code has made or will make: `protect`, `install`."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Where an account's two endpoints are, and what a request wants from them: URLs taken apart and put together.
+"""Where an account's two endpoints are, and which of them a request needs. It parses and builds URLs.
 
-The SDK builds wrong URLs for a path-style secondary (`http://127.0.0.1:10000/account-secondary`): it takes the
-whole endpoint for a host name, so that a request bound to it becomes `.../account-secondary/account/container`,
-or `http://http://...` where the endpoint came from a connection string. Here such URLs are understood.
+The SDK builds wrong URLs for a path-style secondary (`http://127.0.0.1:10000/account-secondary`): it treats the whole
+endpoint as a host name. A request bound to it then goes to `.../account-secondary/account/container`, or to
+`http://http://...` if the endpoint came from a connection string. This module understands such URLs.
 """
 
 from __future__ import annotations

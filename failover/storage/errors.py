@@ -1,4 +1,4 @@
-"""What a read through `GeoFailover` raises beyond the SDK's own errors."""
+"""The errors that a read through `GeoFailover` raises in addition to those of the SDK."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a `GeoFailover` tells its listeners, beside the `Transition`s of its circuits."""
+"""The events that listeners of a `GeoFailover` receive, in addition to the `Transition`s of its circuits."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Hedged reads: one that has no answer after a while also goes to the other endpoint, and the first answer wins.
+"""Hedged reads: a read without an answer after a while also goes to the other endpoint, and the first answer is used.
 
-After "The Tail at Scale" (Dean and Barroso, 2013). What is raced is the transport alone: everything else in the
-pipeline (signing, logging, the caller's hooks) runs where the caller waits, and once for the answer that is used. A
-request under way is a `Run`: in a thread of ours, or in a task of the caller's event loop.
+See "The Tail at Scale" (Dean and Barroso, 2013). Only the transport runs in parallel. Everything else in the pipeline
+(signing, logging, the caller's hooks) runs in the caller's thread or task, and once for the answer that is used. A
+request in flight is a `Run`: in a thread of this package, or in a task of the caller's event loop.
 """
 
 from __future__ import annotations

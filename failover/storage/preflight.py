@@ -1,4 +1,4 @@
-"""Before an outage: would this client's reads survive one? What is asked goes past retries and circuits."""
+"""Checks before an outage whether a client's reads would survive one. Its requests bypass retries and circuits."""
 
 from __future__ import annotations
 

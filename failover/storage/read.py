@@ -1,19 +1,19 @@
 """One read, from the request to the last byte of its body: which endpoint is asked, and what its answer means.
 
-Written once, as coroutines, for threads and event loops: see `failover.storage.runtime`.
+The code exists once, as coroutines, for threads and event loops: see `failover.storage.runtime`.
 
-The SDK's own retry surrounds `Read.failover_attempt`, which ends with an answer or with the failure that the SDK is to
-judge. A failover attempt has up to three rounds, and each request of them goes through `_ask`:
+The SDK's own retry surrounds `Read.failover_attempt`, which ends with an answer or with the failure that the SDK's
+retry then handles. A failover attempt has up to three rounds, and each request in them goes through `_ask`:
 
-1. The endpoints in order, as far as their circuits admit it.
-2. The last resort: those that a circuit has refused, whatever it says. A circuit may spare a read a hopeless attempt,
-   never its only hope.
-3. Where the read's home did not answer within `attempt_timeout`, and no other did: the question may be slow, and is
-   asked there again with the SDK's own time-outs.
+1. The endpoints in order, as far as their circuits admit the read.
+2. The last resort: the endpoints whose circuits have refused it. An open circuit may save a read a hopeless attempt,
+   but not its only chance.
+3. If the read's home did not answer within `attempt_timeout`, and no other endpoint answered, the request may be slow
+   everywhere. It is sent to the home again, with the SDK's own time-outs.
 
-A read's home is the endpoint that would be asked without us: the primary, or that which the read is bound to. It is
-also the first in order, unless the secondary is preferred. A read loses at most twice `attempt_timeout` to all this:
-from then on it goes as it would without us, to its home and with the SDK's own time-outs.
+A read's home is the endpoint that would be asked without `GeoFailover`: the primary, or the one that the read is bound
+to. It is also the first in order, unless the secondary is preferred. A read loses at most twice `attempt_timeout` to
+all this. After that it continues as it would without `GeoFailover`: at its home, with the SDK's own time-outs.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""What a read waits for, in a thread and in an event loop: all that its two kinds do differently.
+"""Everything that differs between threads and event loops: how a read waits.
 
-A read is one coroutine for both. In a thread nothing that it awaits ever suspends, so `run_sync` runs it from its
-beginning to its end in one step, with no event loop.
+A read is one coroutine for both. In a thread, nothing that it awaits ever suspends, so `run_sync` runs the whole read
+in one step, without an event loop.
 """
 
 from __future__ import annotations

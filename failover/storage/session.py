@@ -1,10 +1,11 @@
 """Session consistency: what a policy's clients have read and written, and whether an answer is older than that.
 
-What Cosmos DB calls so: clients read their own writes, and no read goes back in time. The primary's answers are the
-newest there are, so they are remembered and never doubted; the secondary's are compared with what is remembered.
+The term is from Cosmos DB: clients read their own writes, and no read returns an older version than an earlier read.
+The primary's answers are always the newest, so they are remembered and never doubted. The secondary's are compared with
+what is remembered.
 
-All times are the service's: Last-Modified, of a deletion the answer's Date, and the Last Sync Time. They are whole
-seconds. So what happened in one second is all on the secondary when its Last Sync Time has reached the next.
+All times are the service's: Last-Modified, the Date of the answer to a deletion, and the Last Sync Time. They are whole
+seconds. Therefore all changes of one second are on the secondary once its Last Sync Time has reached the next second.
 """
 
 from __future__ import annotations

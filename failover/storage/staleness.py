@@ -1,7 +1,7 @@
-"""How far the secondary lags: its Last Sync Time, and whether a read may have what it answers.
+"""How far the secondary lags: its Last Sync Time, and whether a read may use what the secondary answers.
 
-Writes older than the Last Sync Time are on the secondary; later ones may not be. Both it and the time of the answer
-come from the service's clock, so this machine's wall clock does not matter.
+Writes older than the Last Sync Time are on the secondary; later ones may not be. The Last Sync Time and the time of the
+answer both come from the service's clock, so this machine's clock does not matter.
 """
 
 from __future__ import annotations
