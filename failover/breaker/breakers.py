@@ -1,4 +1,4 @@
-"""Breakers: one circuit per remote URI, made when it is first asked for; policy by longest URI prefix."""
+"""Breakers: one circuit per remote URI, made when it is first requested; policies by the longest URI prefix."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Values that must make sense, or `ValueError` names the field."""
+"""Checks of arguments. If a value is invalid, `ValueError` names the field."""
 
 from __future__ import annotations
 

@@ -1,16 +1,16 @@
-"""CircuitBreaker: admits a call, runs it, settles its result; and Permit, the admission of one call.
+"""CircuitBreaker: admits a call, runs it, counts its outcome; and Permit, the admission of one call.
 
-The rules are in `machine.py`. Here are the lock and the clock, and one principle: decide under the lock, act outside
-it. The user's call, the listeners and the log never run under the lock.
+The rules are in `machine.py`. This module adds the lock and the clock, and follows one principle: decide under the
+lock, act outside it. The user's call, the listeners and the log never run under the lock.
 
-A circuit is *steady* while it is closed with nothing counted, admits every call and nobody wants to hear of each: then
-a success changes nothing. Nearly all calls begin and end so, and they take no lock, no clock and no permit: see
-`CircuitBreaker.call`.
+A circuit is *steady* while it is closed, nothing is counted, it admits every call, and no listener wants an event for
+each call. A success then changes nothing. Nearly all calls begin and end in this state, and they need no lock, no clock
+and no permit: see `CircuitBreaker.call`.
 
 A call inside a call on the same circuit, in the same thread or task (or in a task that it has started), belongs to the
-outer call's admission: it is let through, takes no probe's place, and counts for nothing; the outer call's outcome
-counts. The calls under way are linked from a context variable. A steady call is too cheap to be linked: where one
-fails inside another, the error that both raise is marked, so that it counts once.
+outer call's admission: it is admitted, takes no probe's place, and does not count; the outer call's outcome counts. The
+calls in flight are linked from a context variable. Linking a steady call would cost too much. If such a call fails
+inside another one, the error that both raise is marked, so that it counts once.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""EventDispatcher: tells listeners and the log what happened to a circuit, in the order in which it was decided."""
+"""EventDispatcher: reports what happened to a circuit to listeners and the log, in the order of the decisions."""
 
 from __future__ import annotations
 

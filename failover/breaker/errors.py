@@ -1,4 +1,4 @@
-"""What the breaker raises, and how an error is put into one safe line."""
+"""The errors that the breaker raises, and how an error is written in one line that is safe to log."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a circuit tells its listeners: frozen values, one for each thing that can happen."""
+"""The events that listeners of a circuit receive: immutable values, one class for each thing that can happen."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How long a failed remote asks to be left alone: the Retry-After header of the response that an outcome carries."""
+"""For how long a failed remote asks not to be called: the Retry-After header of the response of an outcome."""
 
 from __future__ import annotations
 

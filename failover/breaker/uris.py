@@ -1,4 +1,4 @@
-"""The name of a remote: a URI without what differs between two ways to write it, and without any credentials."""
+"""The name of a remote: a normalized URI, without credentials."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The state of a circuit as it is stored for other processes: durations, never times, since clocks differ."""
+"""The state of a circuit as it is stored for other processes. It contains durations, not times, as clocks differ."""
 
 from __future__ import annotations
 

@@ -1,11 +1,11 @@
-"""Keeps one circuit and its stored record in step: publishes, adopts, and claims the places of probes.
+"""Keeps a circuit and its stored record in step: publishes, adopts, and claims the places of probes.
 
-Each circuit decides by itself, at once. What it decided is published by compare-and-set against the record that it saw
-last. Where another process was first, the store wins: its record is adopted. Only the probe must be agreed before it
-happens: a call that could be one is refused, a place is claimed in the background, and the next call takes it. While
-the store does not answer, the circuit does all this alone.
+Each circuit decides by itself and at once. Its decision is published by compare-and-set against the record that it saw
+last. If another process was first, the store wins: its record is adopted. Only a probe must be agreed on before it
+happens: a call that could be the probe is refused, a place is claimed in the background, and the next call takes it.
+While the store does not answer, the circuit decides alone.
 
-Nothing here does I/O on a caller's thread: the store's `StoreWorker` calls `work` and `saw`.
+Nothing here does I/O in a caller's thread: the store's `StoreWorker` calls `work` and `saw`.
 """
 
 from __future__ import annotations

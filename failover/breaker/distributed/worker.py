@@ -1,4 +1,4 @@
-"""The one thread per process and store that does all I/O with it: publishes, claims, and looks each refresh."""
+"""The one thread per process and store that does all I/O with it: publishes, claims, and reads at each refresh."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What blob:// and table:// have in common: the state's account, bounded requests, errors without secrets."""
+"""What blob:// and table:// share: the account of the state, requests with a deadline, errors without secrets."""
 
 from __future__ import annotations
 

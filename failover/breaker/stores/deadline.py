@@ -1,8 +1,7 @@
 """Ends an operation that takes too long as a whole.
 
-The time-outs of the SDKs are for each wait for a byte, so a server that sends one byte now and then is waited for
-without end. Here one thread per process looks at the clock, and aborts an operation at its deadline by closing its
-sockets.
+The time-outs of the SDKs apply to each wait for a byte, so they never end an answer that arrives byte by byte. Here,
+one thread per process watches the clock, and aborts an operation at its deadline by closing its sockets.
 """
 
 from __future__ import annotations

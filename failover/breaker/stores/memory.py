@@ -1,4 +1,4 @@
-"""memory://: for circuits of one process, and for tests where they stand for many."""
+"""memory://: for circuits of one process, and for tests that simulate many processes."""
 
 from __future__ import annotations
 

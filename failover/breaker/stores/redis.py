@@ -1,9 +1,9 @@
 """redis://, valkey:// and the like: one hash per circuit, written by a script; changes are pushed and logged.
 
-Three things tell a process what has changed. Pub/sub tells it at once. The stream `.changes` tells it at its next look
-what it has not heard, with one command: also what was written by a user who may not publish, and, since its last entry
-is gone then, that the server has lost everything. Once a minute it reads all its circuits' records, in case somebody
-wrote one by other means.
+A process learns of changes in three ways. Pub/sub reports them at once. At each refresh, one command reads from the
+stream `.changes` what pub/sub has not reported. That includes what was written by a user without the right to publish,
+and it shows when the server has lost its data, because the last entry is then gone. Once a minute, the process reads
+the records of all its circuits, in case one was written by other means.
 """
 
 from __future__ import annotations

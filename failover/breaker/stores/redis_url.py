@@ -1,4 +1,4 @@
-"""Reads the URL of a Redis: a single server, a cluster, or a group that sentinels watch."""
+"""Parses the URL of a Redis: a single server, a cluster, or servers with Sentinel."""
 
 from __future__ import annotations
 
