@@ -1,4 +1,4 @@
-"""The faults of the Fiddler rule as a transport: the same effect on the SDK, without a proxy."""
+"""The faults of the Fiddler rule as a transport. They have the same effect on the SDK, without a proxy."""
 
 from __future__ import annotations
 

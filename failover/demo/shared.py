@@ -1,8 +1,9 @@
-"""One stand-in account, and one fault, for all demonstrations that share their circuits and run on this machine.
+"""One stand-in account and one fault for all demonstrations on this machine that share their circuits.
 
-The first one starts the account and leaves its ports in the store; the others find them there and join. With an account
-and a fault of its own, each would close the circuit that another has just opened. The fault's switch is at the account:
-every answer says in a header whether it is on, and each process does to the answer what the fault does.
+The first demonstration starts the account and writes its ports to the store; the others find them there and join. If
+each had its own account and fault, it would close the circuit that another one has just opened. The fault is switched
+at the account: every answer says in a header whether the fault is on, and each process then applies the fault to the
+answer.
 """
 
 from __future__ import annotations

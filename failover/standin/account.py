@@ -1,4 +1,4 @@
-"""The stand-in account: its two endpoints, and how a test or a fault takes them away and brings them back."""
+"""The stand-in account: its two endpoints, and how a test or a fault stops and restarts them."""
 
 from __future__ import annotations
 

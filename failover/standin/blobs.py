@@ -1,8 +1,8 @@
-"""What the stand-in account holds, and what of it has reached the secondary. No I/O; the clocks are passed in.
+"""What the stand-in account stores, and what of it has reached the secondary. No I/O; the clocks are passed in.
 
 A state of the account is immutable: each write makes a new one. Replication is a queue of states. The secondary shows
-the newest state that is at least `lag` seconds old, so it never shows half a write, and writes arrive there in the
-order in which they were made.
+the newest state that is at least `lag` seconds old. It therefore never shows half a write, and writes arrive there in
+the order in which they were made.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""HTTP on loopback ports that can be lost and opened again. Knows requests and replies, not what they mean.
+"""HTTP on loopback ports that can be closed and opened again. It handles requests and replies, not their meaning.
 
-A port is really lost: connections to it are refused, and those that are open break in the middle of whatever they were
-doing. No thread is left behind, and a client that hangs or goes away prints nothing.
+A lost port is really closed: connections to it are refused, and open ones break in the middle of whatever they were
+doing. No thread is left running, and a client that hangs or disappears prints nothing.
 """
 
 from __future__ import annotations
