@@ -82,21 +82,21 @@ class Timeouts:
             self.read = self.connect
 
     def set_in(self, options: Any) -> None:
-        """Tell the transport, for one request."""
+        """Set the time-outs in the options of one request."""
         if self._connect_limited:
             options["connection_timeout"] = self.limit
         if self._read_limited:
             options["read_timeout"] = self.limit
 
     def take_from(self, options: Any) -> None:
-        """Take back what `set_in` has told."""
+        """Remove what `set_in` has set."""
         if self._connect_limited:
             options.pop("connection_timeout", None)
         if self._read_limited:
             options.pop("read_timeout", None)
 
     def ended_by_limit(self, error: BaseException) -> bool:
-        """Whether a time-out is that of `limit`, which nobody but us has set."""
+        """Whether a time-out was that of `limit`, and not one that the caller has set."""
         if is_connect_timeout(error) or self._one:
             return self._connect_limited
         return self._read_limited
@@ -118,7 +118,7 @@ class Timeouts:
 
 
 class NoPlace:
-    """In the place of a permit: an attempt of which the circuit learns nothing."""
+    """Takes the place of a permit for an attempt that the circuit does not count."""
 
     is_probe = False
     is_last_resort = True
@@ -136,15 +136,15 @@ class NoPlace:
 class Attempt:
     """One request to one endpoint, under one permit of its circuit.
 
-    The permit is settled once: by `succeeded` when the answer is whole, which for a streamed body is at its last byte;
-    by `failed`; or by `released`, where the attempt says nothing of the endpoint.
+    The permit is settled once: by `succeeded` when the answer is complete, which for a streamed body is at its last
+    byte; by `failed`; or by `released`, if the attempt says nothing about the endpoint.
 
     Args:
         location: The endpoint that is asked.
-        permit: Of its circuit; `NoPlace`: the circuit is to learn nothing.
-        timeouts: Of the request.
-        silence: Seconds for the `Deadline` of a body; None: for ever.
-        abandoned: Takes the permit of an attempt that nobody has settled.
+        permit: A permit of its circuit. `NoPlace`: the circuit does not count the attempt.
+        timeouts: The time-outs of the request.
+        silence: Seconds for the `Deadline` of a body. None: no limit.
+        abandoned: Takes the permit of an attempt that was never settled.
     """
 
     __slots__ = (
@@ -204,14 +204,14 @@ class Attempt:
     # --- what the transport does, told by the probe -------------------------------------------------------------
 
     def sent(self, transport: Any) -> None:
-        """The transport gets the request now."""
+        """The transport is about to get the request."""
         self.is_outpaced = False
         if self.run is None:
             self._queued = _sdk.waits_for_connection(transport)
             self._began = time.perf_counter()
 
     def answered(self, response: PipelineResponse[Any, Any]) -> None:
-        """It has given an answer, whose body may be still to come."""
+        """The transport has returned an answer, whose body may not have arrived yet."""
         self.latency = 0.0 if self._queued else time.perf_counter() - self._began
         http = response.http_response
         self._status = http.status_code  # not the response, which may lead back here
@@ -220,7 +220,7 @@ class Attempt:
             _sdk.time_socket_reads(http, Deadline(self.silence).spent)
 
     def raised(self, error: BaseException) -> None:
-        """It has raised an error."""
+        """The transport has raised an error."""
         self._error = error
         self.is_outpaced = isinstance(error, Outpaced)
 
@@ -231,7 +231,7 @@ class Attempt:
     # --- what came of it ----------------------------------------------------------------------------------------
 
     def is_to_blame(self, error: BaseException) -> bool:
-        """Whether the endpoint is, for what the pipeline has raised."""
+        """Whether the endpoint caused what the pipeline has raised."""
         ours, self._error = self._error, None
         if error is ours:
             return is_endpoint_failure(error)
@@ -292,13 +292,13 @@ class Attempt:
         return self._permit is not None
 
     def succeeded(self) -> None:
-        """The endpoint has answered, whole."""
+        """The endpoint has answered completely."""
         permit, self._permit = self._permit, None
         if permit is not None:
             permit.succeeded(self.latency)
 
     def failed(self, cause: str, response: Any = None) -> None:
-        """The endpoint gave no answer. `cause` says why; `response` may ask to be left alone for a while."""
+        """The endpoint did not answer. `cause` says why; `response` may ask not to be called for a while."""
         permit, self._permit = self._permit, None
         if permit is not None:
             permit.failed(FailureReported(cause, retry_after=retry_after_of(response)))
@@ -311,15 +311,15 @@ class Attempt:
 
 
 class Failure:
-    """Why an endpoint gave no answer to a read.
+    """Why an endpoint did not answer a read.
 
     Attributes:
-        cause: In a few words without any secret.
-        error: What the transport raised, and what the SDK's retry is to judge; None where `response` is that.
-        response: The pipeline's response, where there was one that counts as none.
+        cause: A few words without secrets.
+        error: What the transport raised, for the SDK's retry to handle. None: `response` is what it handles.
+        response: The pipeline's response, if there was one that is not used as the answer.
         is_refusal: The endpoint was not asked.
-        is_final: The SDK's retry would not ask again: it judges no other errors than `AzureError`, and the SDK reads
-            some bodies only after it.
+        is_final: The SDK's retry would not try again: it handles no other errors than `AzureError`, and the SDK reads some
+            bodies only after it.
     """
 
     __slots__ = ("_told", "cause", "error", "is_final", "is_refusal", "response")
@@ -378,7 +378,7 @@ class Failure:
 
 
 class Probe(HTTPPolicy[Any, Any]):
-    """Stands right before the transport, and tells an `Attempt` what that does with its request."""
+    """The last policy before the transport. It reports to an `Attempt` what the transport does with its request."""
 
     def send(self, request: Any) -> Any:
         """Send the request on."""

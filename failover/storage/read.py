@@ -71,7 +71,7 @@ _Judge = Callable[[Attempt, PipelineResponse[Any, Any], Mapping[str, str]], "Fai
 
 
 class GiveUp(Exception):  # noqa: N818 (it tells the SDK's retry, which knows no such error, not to try again)
-    """No later try would end otherwise: `Read.failure` is final."""
+    """The SDK's retry must not try again: `Read.failure` is final."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +179,7 @@ class Read:
         self._forget()
 
     def _forget(self) -> None:
-        """Begin a round of questions: what the last one found is of no use to it."""
+        """Begin a new round, and discard what the last one found."""
         self._failures: dict[str, Failure] = {}
         self._refused: list[str] = []  # endpoints whose circuits did not admit it
         self._last_resorts: set[str] = set()  # endpoints that were asked although their circuits did not
@@ -190,11 +190,11 @@ class Read:
     # --- which endpoint is asked --------------------------------------------------------------------------------
 
     async def failover_attempt(self) -> PipelineResponse[Any, Any]:
-        """The first answer of an endpoint, or else the response that the SDK's retry is to judge.
+        """Return the first answer of an endpoint, or else the response that the SDK's retry is to handle.
 
         Raises:
-            AzureError: The failure that the SDK's retry is to judge; `failure` says what it means.
-            GiveUp: As above, and it is not to try again.
+            AzureError: The failure that the SDK's retry is to handle; `failure` describes it.
+            GiveUp: The same, but the SDK must not try again.
         """
         self.failure = self._attempt = None
         self._forget()
@@ -234,7 +234,7 @@ class Read:
         return None
 
     def _is_pointless(self) -> bool:
-        """Whether to wait and ask again helps nobody: only the primary may hold it, and was down from the beginning."""
+        """Whether a retry cannot help: only the primary may have the resource, and it was down from the beginning."""
         primary = self._shared.circuits[PRIMARY]
         if self._absent is None or PRIMARY not in self._refused or not self._began_open:
             return False
@@ -243,7 +243,7 @@ class Read:
     async def _ask(
         self, location: str, judge: _Judge, *, last_resort: bool = False
     ) -> PipelineResponse[Any, Any] | None:
-        """Its answer, or None where it gave none: its circuit refuses, or all tries failed."""
+        """Ask an endpoint. Returns its answer, or None if its circuit refuses or all attempts failed."""
         shared = self._shared
         if location is SECONDARY and len(self._order) > 1:
             reason = await shared.refuses_secondary(None)
@@ -278,8 +278,8 @@ class Read:
     ) -> Permit | NoPlace | None:
         """A permit to ask the endpoint.
 
-        A last resort that finds no place waits for those who have one. If none of them has come back by the time that
-        their places are free again, it asks all the same: the endpoint is slow, and may answer.
+        A last resort that finds no place waits for those that have one, and then asks, whatever they found. If none of
+        them has finished when their places are free again, it asks too: the endpoint is slow and may still answer.
         """
         waited, longest = 0.0, circuit.policy.probe_lease - _PLACE_POLL
         while True:
@@ -317,21 +317,21 @@ class Read:
         return Timeouts(context.options, context.transport, limit)
 
     def _silence(self, timeouts: Timeouts) -> float | None:
-        """Seconds for a streamed body's deadline; None where nobody else could send it faster."""
+        """Seconds for the deadline of a streamed body. None: no other endpoint could send it faster."""
         slow_everywhere = len(self._order) == 1 or self._too_slow.issuperset(self._order)
         return None if slow_everywhere or not self._streamed else timeouts.silence
 
     # --- one attempt --------------------------------------------------------------------------------------------
 
     async def _try(self, attempt: Attempt, judge: _Judge) -> PipelineResponse[Any, Any] | None:
-        """The endpoint's answer to one request; None where it failed, and then the circuit knows."""
+        """The endpoint's answer to one request. None: it failed, and its circuit has counted that."""
         attempt.race = self._make_race(attempt)
         if attempt.race is not None:
             return await self._try_hedged(attempt, attempt.race, judge)
         return await self._came(attempt, *await self._send(attempt), judge)
 
     def _make_race(self, attempt: Attempt) -> Race | None:
-        """For an attempt that may be hedged; None: it may not, or the read has lost as much time as it may."""
+        """A race for an attempt that may be hedged. None: it may not, or the read has lost as much time as it may."""
         after = 0.0 if attempt.is_probe and self._hedge_after is not None else self._hedge_after
         if after is None or math.isinf(after) or attempt.timeouts.limit is None:
             return None
@@ -340,7 +340,7 @@ class Read:
         return self._shared.make_race(after, _is_good)
 
     async def _try_hedged(self, leader: Attempt, race: Race, judge: _Judge) -> PipelineResponse[Any, Any] | None:
-        """As `_try`, but that the next endpoint is asked too where this one does not answer soon."""
+        """Like `_try`, but if this endpoint does not answer soon, the next one is asked too."""
         options = dict(self._request.context.options)  # of which policies take out what they know
         hedge: Attempt | None = None
         try:
@@ -367,7 +367,7 @@ class Read:
     async def _hedged(
         self, hedge: Attempt, request: PipelineRequest[Any], judge: _Judge
     ) -> PipelineResponse[Any, Any] | None:
-        """The answer of the next endpoint; None where it has none, or comes too late."""
+        """The answer of the next endpoint. None: it has not answered, or too late."""
         response, error = await self._send(hedge, request)
         if hedge.is_outpaced:
             return None
@@ -407,13 +407,13 @@ class Read:
                 self._drop(race, question, question.run)
 
     def _drop(self, race: Race, attempt: Attempt, run: Run) -> None:
-        """Leave a request alone of which nothing is to be learned."""
+        """Abandon a request whose outcome does not matter."""
         attempt.released()
         run.when_done(_close_run)
         race.stop(run)
 
     def _watch(self, race: Race, leader: Attempt, run: Run) -> None:
-        """Let the circuit learn what comes of a request whose read has been answered, out of its caller's way."""
+        """Let the circuit count the outcome of a request whose read has been answered, without delaying the caller."""
         if not leader.is_open:  # the read was cancelled
             self._drop(race, leader, run)
             return
@@ -437,7 +437,7 @@ class Read:
         error: BaseException | None,
         judge: _Judge,
     ) -> PipelineResponse[Any, Any] | None:
-        """What a request came to."""
+        """The outcome of a request."""
         if error is not None:
             self._on_error(attempt, error)
             return None
@@ -446,7 +446,7 @@ class Read:
         return await self._on_answer(attempt, response, judge)
 
     async def _ask_patiently(self, attempt: Attempt) -> PipelineResponse[Any, Any] | None:
-        """Ask an endpoint again that gave no answer in time, with the SDK's own time-outs."""
+        """Ask an endpoint that did not answer in time again, with the SDK's own time-outs."""
         attempt.timeouts = self._timeouts(None)
         attempt.silence = self._silence(attempt.timeouts)
         self._done.discard(attempt.location)
@@ -507,7 +507,7 @@ class Read:
         self._blame(attempt, error)
 
     def _blame(self, attempt: Attempt, error: BaseException) -> None:
-        """The endpoint gave no answer, and it was its doing."""
+        """Count that the endpoint did not answer through its own fault."""
         self._failures[attempt.location] = failure = Failure.of_error(error, attempt.timeouts)
         if is_timeout(error):
             self._done.add(attempt.location)  # it would take as long again
@@ -573,7 +573,7 @@ class Read:
         return response
 
     async def _is_older(self, tracked: Tracked, attempt: Attempt, http: Any, headers: Mapping[str, str]) -> bool:
-        """Whether the secondary's answer counts as none, since it may be older than what was read or written before."""
+        """Whether the secondary's answer is not used because it may be older than what was read or written before."""
         if attempt.location is not SECONDARY or self._resumptions:  # whose rest is of the version that was begun
             return False
         is_bound = self._home is SECONDARY
@@ -639,7 +639,7 @@ class Read:
     def _judge_patiently(
         self, attempt: Attempt, response: PipelineResponse[Any, Any], headers: Mapping[str, str]
     ) -> Failure | None:
-        """As `_judge`, of an answer that took longer than `attempt_timeout`: the question was slow, nobody failed."""
+        """Like `_judge`, for an answer that took longer than `attempt_timeout`: the request is slow; nothing failed."""
         self._settle_timeouts(slow_question=True)
         return self._judge(attempt, response, headers)
 
@@ -713,14 +713,14 @@ class Read:
             self.tell_end(self._attempt.location)
 
     def came_back(self, response: PipelineResponse[Any, Any] | None) -> None:
-        """The SDK's retry has done with it: `response` is the answer, or a failure that the client will raise."""
+        """The SDK's retry is done: `response` is the answer, or a failure that the client will raise."""
         if self._attempt is None or response is None:
             self.tell_end(None)
         else:  # the SDK's retry has put its own word in that place
             _sdk.set_location(response.http_response, self._attempt.location)
 
     def tell_end(self, location: str | None) -> None:
-        """Tell the listeners, once, by which endpoint the read was answered; None: by none."""
+        """Report to the listeners, once, which endpoint answered the read; None: neither did."""
         if not self._ended:
             self._ended = True
             if self._shared.is_heard:
@@ -728,7 +728,7 @@ class Read:
                 self._shared.dispatch(ReadEnded(location, self._requests, seconds, self._is_hedged))
 
     def _guard_body(self, http: Any, headers: Mapping[str, str]) -> None:
-        """See to it that a streamed body arrives whole, whoever sends its rest."""
+        """Make sure that a streamed body arrives completely, whichever endpoint sends the rest."""
         is_stream = self._streamed and http.status_code in BODY_STATUSES
         is_there = headers.get("content-length") == "0" or checks_md5(self._request.context, headers)
         if not is_stream or is_there or not _sdk.wrap_stream_download(http, self._open_body):

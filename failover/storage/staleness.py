@@ -32,9 +32,9 @@ _SAS: Final = re.compile("s(v|s|rt|p|t|e|pr|ip|ig|i|r|dd|es|aoid|uoid|cid|koid|k
 
 
 class Seen(tuple[str, Mapping[str, str], Any, Endpoints]):
-    """What a request of our own is made like: URL, headers and transport of the client's last, and the endpoints.
+    """The client's last request, as the model of our own: its URL, headers and transport, and the endpoints.
 
-    Not the request itself, whose body may be large.
+    The request itself is not kept, because its body may be large.
     """
 
     __slots__ = ()
@@ -98,7 +98,7 @@ class LastSync:
         return age
 
     async def refuses(self, policy: Any, seen: Seen | None, attempt: Attempt | None = None) -> str | None:
-        """Why a read must not have the secondary's answer, where it must not. Args: see `ask`."""
+        """Why a read must not use the secondary's answer; None: it may. Args: see `ask`."""
         limit = self._limit
         if limit is None or self._clock() - self._synced_at <= limit:
             return None
@@ -120,7 +120,7 @@ class LastSync:
         return self.synced_to >= time
 
     async def _look(self, policy: Any, seen: Seen | None, attempt: Attempt | None = None) -> None:
-        """Ask, unless that has been done a moment ago."""
+        """Ask, unless that was done a moment ago."""
         while self._asking and seen is not None:  # another read is: no lock works in threads and in any event loop
             await self._io.sleep(seen[2], _POLL)
         asked = self._clock()
