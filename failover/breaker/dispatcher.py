@@ -30,13 +30,13 @@ _Queued: TypeAlias = "BreakerEvent | tuple[str, Exception | None]"
 
 
 class EventDispatcher:
-    """A queue of events, and whose turn it is to deliver them.
+    """A queue of events that one thread at a time delivers.
 
-    Events are queued under the circuit's lock and delivered outside it, by one thread at a time, so that each listener
-    hears them in order. A thread delivers what it queued itself and no more. Where it finds another one delivering it
-    leaves its events and goes on with its own work; where another's event comes first, or is left, a thread of the
-    dispatcher's own delivers all there is, and ends. So a listener or log handler that is slow delays nobody but, at
-    most, the call whose event it is.
+    Events are queued under the circuit's lock and delivered outside it, so that each listener receives them in order. A
+    thread delivers only the events that it has queued itself. If another thread is delivering, it leaves its events in
+    the queue and continues with its own work. If another thread's event comes first, or is left in the queue, a thread
+    of the dispatcher delivers everything that is queued, and ends. A slow listener or log handler therefore delays at
+    most the call whose event it handles.
     """
 
     __slots__ = (
@@ -68,16 +68,16 @@ class EventDispatcher:
         self._reported = False
 
     def rename(self, name: str) -> None:
-        """What the log calls the circuit from now on."""
+        """Change the circuit's name in the log."""
         self._name = json.dumps(name)
 
     def subscribe(self, listener: Listener) -> None:
-        """Under the circuit's lock: tell `listener` too, from now on. `ValueError` where it cannot be called."""
+        """Under the circuit's lock: add a listener. `ValueError` if it cannot be called."""
         checks.is_callable("listeners", listener)
         self._listen((*self._listeners, listener))
 
     def unsubscribe(self, listener: Listener) -> None:
-        """Under the circuit's lock: tell `listener` no more. `ValueError` where it is not told."""
+        """Under the circuit's lock: remove a listener. `ValueError` if it is not subscribed."""
         left = list(self._listeners)
         try:
             left.remove(listener)
@@ -92,11 +92,11 @@ class EventDispatcher:
 
     @property
     def is_idle(self) -> bool:
-        """Whether all is told."""
+        """Whether all events have been delivered."""
         return not self._queue and self._holder is None
 
     def is_heard(self) -> bool:
-        """Whether a refused call would be told to anybody: a record that nobody reads is half of what it costs."""
+        """Whether a refusal has a receiver. Writing a log record that is not used would be half of its cost."""
         if self._listeners:
             return True
         at: logging.Logger | None = logger
@@ -108,11 +108,11 @@ class EventDispatcher:
         return False
 
     def queue(self, event: BreakerEvent) -> None:
-        """Under the circuit's lock: something to tell."""
+        """Under the circuit's lock: queue an event."""
         self._append(event)
 
     def queue_defect(self, what: str, error: Exception) -> None:
-        """Under the circuit's lock: as `log_defect`, later, since what handles the log is the user's code too."""
+        """Under the circuit's lock: `log_defect` later, because log handlers are the user's code too."""
         self._append((what, error))
 
     def _append(self, event: _Queued) -> None:
@@ -129,7 +129,7 @@ class EventDispatcher:
         self._queue.append((me, event))
 
     def dispatch(self, lock: ForkSafeLock) -> None:
-        """Deliver what this thread has queued. `lock` is the circuit's; it is not held while anybody is told."""
+        """Deliver what this thread has queued. `lock` is the circuit's, and is not held during the delivery."""
         if self._queue:
             self._deliver(lock, threading.get_ident(), is_mine=False)
 
@@ -200,7 +200,7 @@ class EventDispatcher:
             self._tell_one(listener, event)
 
     def tell_end(self, event: CallEnded) -> None:
-        """Tell those who hear each call, in the thread of the call itself: to count calls no order is needed."""
+        """Deliver the end of a call to listeners of each call, in the call's own thread: counting needs no order."""
         for listener in self._each:
             self._tell_one(listener, event)
 
@@ -211,9 +211,9 @@ class EventDispatcher:
             self.log_defect("a listener of circuit %s raised", error)
 
     def log_defect(self, what: str, error: Exception) -> None:
-        """Log what a user's function raised, with where; `what` has one %s, for the circuit's name.
+        """Log what a user's function raised, and where. `what` has one %s, for the circuit's name.
 
-        Not by the logger's own traceback, which shows messages raw.
+        The logger's own traceback is not used, because it shows messages unchanged.
         """
         where = "".join(traceback.format_tb(error.__traceback__))
         logger.error("%s: %s\n%s", what % self._name, describe(error), where)
