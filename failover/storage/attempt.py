@@ -318,8 +318,8 @@ class Failure:
         error: What the transport raised, for the SDK's retry to handle. None: `response` is what it handles.
         response: The pipeline's response, if there was one that is not used as the answer.
         is_refusal: The endpoint was not asked.
-        is_final: The SDK's retry would not try again: it handles no other errors than `AzureError`, and the SDK reads some
-            bodies only after it.
+        is_final: The SDK's retry would not try again: it handles no other errors than `AzureError`, and the SDK reads
+            some bodies only after it.
     """
 
     __slots__ = ("_told", "cause", "error", "is_final", "is_refusal", "response")
