@@ -17,7 +17,7 @@ import pexpect
 import pyte
 import pyte.screens
 
-from tests.driving import PROGRAM, SECONDS, Log, environment
+from tests.program import PROGRAM, SECONDS, Log, environment
 from tests.servers import Account
 
 CTRL_C, CTRL_Z, UP = "\x03", "\x1a", "\x1b[A"

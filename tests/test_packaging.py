@@ -16,7 +16,7 @@ import pytest
 from failover import __version__
 from failover.__main__ import uv_command
 from tests.checkout import ROOT, copy_project, project_files
-from tests.driving import environment
+from tests.program import environment
 
 PROJECT = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
 WITHOUT_PACKAGES = [sys.executable, "-I", "-S"]  # -S: no site-packages; -I: nothing from outside

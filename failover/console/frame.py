@@ -13,18 +13,18 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.segment import Segment
 from rich.text import Text
 
+from failover.console.charset import ASCII, UNICODE, cut
 from failover.console.diagram import circuit, circuit_rows
-from failover.console.glyphs import ASCII, UNICODE, cut
-from failover.console.head import rule, title, word, word_rows
+from failover.console.footer import box, box_rows, footer, news
+from failover.console.header import rule, title, word, word_rows
 from failover.console.reads import counts, latency, legend, strip, strip_rows
-from failover.console.scene import ENDLESS, Scene
-from failover.console.talk import box, box_rows, footer, news
+from failover.console.render_context import ENDLESS, RenderContext
 from failover.console.view import View
 
-_Draw = Callable[[Scene, int], list[Text]]
+_Draw = Callable[[RenderContext, int], list[Text]]
 
 
-def _blank(_scene: Scene, _rows: int) -> list[Text]:
+def _blank(_context: RenderContext, _rows: int) -> list[Text]:
     return []
 
 
@@ -92,27 +92,27 @@ def render(view: View, width: int, height: int, *, now: float | None = None, asc
     stands still at the last event. `ascii_only` is for terminals whose encoding has nothing else.
     """
     width, height = max(1, width), max(1, height)
-    scene = Scene(view, width, view.t if now is None else now, ASCII if ascii_only else UNICODE)
+    context = RenderContext(view, width, view.t if now is None else now, ASCII if ascii_only else UNICODE)
     lines: list[Text] = []
-    for name, rows in _deal(scene, height).items():
-        drawn = _SECTIONS[name](scene, rows)[:rows] if rows else []
+    for name, rows in _deal(context, height).items():
+        drawn = _SECTIONS[name](context, rows)[:rows] if rows else []
         lines += drawn + [Text()] * (rows - len(drawn))
-    return Picture(tuple(cut(line, width, scene.glyphs.ellipsis) for line in lines))
+    return Picture(tuple(cut(line, width, context.charset.ellipsis) for line in lines))
 
 
-def _deal(scene: Scene, height: int) -> dict[str, int]:
+def _deal(context: RenderContext, height: int) -> dict[str, int]:
     """How many of the `height` rows each section gets, from top to bottom."""
-    paused = box_rows(scene)
+    paused = box_rows(context)
     most = {
         "box": paused,
         "gap 7": min(1, paused),
-        "circuit": circuit_rows(scene),
-        "strip": strip_rows(scene),
+        "circuit": circuit_rows(context),
+        "strip": strip_rows(context),
         "latency": 5,
         "news": 0 if paused and height < _TALL else ENDLESS,
         "fill": ENDLESS,
     }
-    heights = word_rows(scene)
+    heights = word_rows(context)
     rows = dict.fromkeys(_SECTIONS, 0)
     held = _BOX if not paused and _SHORT <= height < _TALL else 0
     most["news"] = 0 if held else most["news"]

@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from failover.console.record import Group
+from failover.console.run_history import Group
 
 _NICE = (1.0, 2.0, 5.0)
 _TEN = 10

@@ -17,7 +17,7 @@ from rich.console import Console, ConsoleDimensions, ConsoleOptions, RenderResul
 from rich.live import Live
 
 from failover.console.frame import Picture, render
-from failover.console.record import Record
+from failover.console.run_history import RunHistory
 from failover.console.summary import summary
 from failover.console.view import View
 from failover.demo import events as ev
@@ -80,7 +80,7 @@ class LiveScreen:
         `clock` in seconds, monotonic; `time_of_day` in seconds since the epoch; `sleep` waits.
         """
         self.view = View()
-        self.record = Record()
+        self.history = RunHistory()
         self.lost = False
         self._console = console
         self._below = below + _PROMPT
@@ -115,7 +115,7 @@ class LiveScreen:
             if self._zero is None:
                 self._zero = self._clock() - event.t
                 self.view.start = self._time_of_day() - event.t
-            self.record.apply(event)
+            self.history.apply(event)
             if self._probe is None or not isinstance(event, (*_OF_A_PROBE, *_BESIDE_IT)):
                 self._take_in(event)
                 return
@@ -175,7 +175,7 @@ class LiveScreen:
                 self._control(_LEAVE)  # if Ctrl-Z and fg came just now, it was taken again
             if not self.lost:
                 width, height = self._console.size
-                kept = summary(self.record, width, height - self._below, ascii_only=self._ascii)
+                kept = summary(self.history, width, height - self._below, ascii_only=self._ascii)
                 for line in kept.lines:
                     self._console.print(line, soft_wrap=True)
         except (OSError, ValueError):

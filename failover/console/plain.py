@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TextIO
 
-from failover.console.words import KEYS_WHILE_PAUSED, WHY_TWO, Narrator, advice, clean, seconds
+from failover.console.narrator import KEYS_WHILE_PAUSED, WHY_TWO, Narrator, advice, clean, seconds
 from failover.demo import events as ev
 
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from rich.text import Text
 
-from failover.console import words
-from failover.console.glyphs import ALARM, CELL_STYLES, columns, runs
-from failover.console.scene import ENDLESS, MARGIN, NARROW, Scene
+from failover.console import narrator
+from failover.console.charset import ALARM, CELL_STYLES, columns, runs
+from failover.console.render_context import ENDLESS, MARGIN, NARROW, RenderContext
 from failover.console.view import Cell, cells_of
 
 _LABEL = 6  # columns of a row's number
@@ -33,10 +33,10 @@ class _Rows:
     every: int  # reads in a round
 
     @classmethod
-    def of(cls, scene: Scene) -> _Rows:
-        view = scene.view
-        label = 0 if scene.width < NARROW else max(_LABEL, len(str(view.reads))) + 2
-        room = max(1, scene.width - label - (MARGIN if label else 0))
+    def of(cls, context: RenderContext) -> _Rows:
+        view = context.view
+        label = 0 if context.width < NARROW else max(_LABEL, len(str(view.reads))) + 2
+        room = max(1, context.width - label - (MARGIN if label else 0))
         tens = room // _TEN * _TEN or room
         every = view.settings.pause_every if view.settings else 0
         if not every:
@@ -59,20 +59,22 @@ class _Rows:
         return whole * self.every + rest * self.width + 1
 
 
-def strip_rows(scene: Scene) -> int:
+def strip_rows(context: RenderContext) -> int:
     """How many rows all reads of the run take."""
-    total = scene.view.settings.requests if scene.view.settings else 1
-    return _Rows.of(scene).of_read(total) + 1 if total else ENDLESS
+    total = context.view.settings.requests if context.view.settings else 1
+    return _Rows.of(context).of_read(total) + 1 if total else ENDLESS
 
 
-def strip(scene: Scene, rows: int) -> list[Text]:
+def strip(context: RenderContext, rows: int) -> list[Text]:
     """One cell for each read, and a faint one for each to come; the newest row is always among them."""
-    view, layout = scene.view, _Rows.of(scene)
+    view, layout = context.view, _Rows.of(context)
     done = list(view.cells)
     oldest = view.reads - len(done) + 1
     total = (view.settings.requests if view.settings else 0) or _UNBOUNDED
-    looks: dict[Cell | None, tuple[str, str]] = {cell: (scene.glyphs.cells[cell], CELL_STYLES[cell]) for cell in Cell}
-    looks[None] = (scene.glyphs.unread, "dim")
+    looks: dict[Cell | None, tuple[str, str]] = {
+        cell: (context.charset.cells[cell], CELL_STYLES[cell]) for cell in Cell
+    }
+    looks[None] = (context.charset.unread, "dim")
     top = max(0, layout.of_read(max(1, view.reads)) - rows + 1)
     lines = []
     for row in range(top, top + rows):
@@ -86,35 +88,35 @@ def strip(scene: Scene, rows: int) -> list[Text]:
     return lines
 
 
-def legend(scene: Scene, _rows: int) -> list[Text]:
+def legend(context: RenderContext, _rows: int) -> list[Text]:
     """What the cells mean."""
     line = Text()
-    cells = cells_of(scene.view.settings)
+    cells = cells_of(context.view.settings)
     for gap, names in ((2, {each: each.value for each in cells}), (1, _SHORT)):
-        line = Text(" " * _Rows.of(scene).label)
+        line = Text(" " * _Rows.of(context).label)
         for cell in cells:
-            line.append(scene.glyphs.cells[cell], CELL_STYLES[cell]).append(f" {names[cell]}{' ' * gap}", "dim")
+            line.append(context.charset.cells[cell], CELL_STYLES[cell]).append(f" {names[cell]}{' ' * gap}", "dim")
         line.rstrip()
-        if line.cell_len <= scene.width:
+        if line.cell_len <= context.width:
             break
     return [line]
 
 
-def latency(scene: Scene, rows: int) -> list[Text]:
+def latency(context: RenderContext, rows: int) -> list[Text]:
     """The last reads' milliseconds as columns, and how those of the last thousand are spread."""
-    view, label = scene.view, _Rows.of(scene).label
+    view, label = context.view, _Rows.of(context).label
     half, most = view.quantile(0.5), view.quantile(0.99)
     if half is None or most is None:
         return []
     beside = f"p50 {_ms(half)}  p99 {_ms(most)}"
-    room = scene.width - label - len(beside) - 2 - MARGIN
+    room = context.width - label - len(beside) - 2 - MARGIN
     if room < _TEN:
         return [Text.assemble(" " * label, ("ms  ", "dim"), beside)]
     room = room // _TEN * _TEN
     values = list(view.latencies)[-room:]
     top = max([4 * half, *(ms for ms, _ in values)])  # a healthy run stays low, and what is slow stands out
     lines = []
-    for row, chart in enumerate(columns([(ms, _BARE[cell]) for ms, cell in values], top, rows, scene.glyphs)):
+    for row, chart in enumerate(columns([(ms, _BARE[cell]) for ms, cell in values], top, rows, context.charset)):
         head = "ms" if row == rows - 1 else _ms(top) if row == 0 else ""
         line = Text.assemble((f"{head:>{label - 2}}  ", "dim"), chart)
         if row == rows - 1:
@@ -124,10 +126,10 @@ def latency(scene: Scene, rows: int) -> list[Text]:
     return lines
 
 
-def counts(scene: Scene, _rows: int) -> list[Text]:
+def counts(context: RenderContext, _rows: int) -> list[Text]:
     """How many reads each endpoint answered, and who fails the primary: our own fault, or somebody else."""
-    view = scene.view
-    kind = words.clean(view.fault, 20)
+    view = context.view
+    kind = narrator.clean(view.fault, 20)
     told = {"primary": view.primary, "secondary": view.secondary, "retries": view.retries, "failed": view.failed}
     if view.settings is not None and view.settings.hedge is not None:
         told = {"primary": view.primary, "secondary": view.secondary, "hedged": view.hedged, "failed": view.failed}
@@ -138,17 +140,17 @@ def counts(scene: Scene, _rows: int) -> list[Text]:
         badges = [Text.assemble(own, " ", outside), own if view.fault_on else outside]
     few = [name for name in told if name not in ("retries", "hedged")]
     for gap, names in ((4, list(told)), (2, list(told)), (1, list(told)), (1, few)):
-        line = Text(scene.margin)
+        line = Text(context.margin)
         for name in names:
             style = "bold red" if name == "failed" and told[name] else "bold"
             line.append(f"{name} ").append(f"{told[name]:,}", style).append(" " * gap)
         line.rstrip()
         for badge in badges:
-            if line.cell_len + badge.cell_len + 2 <= scene.width:
-                line.pad_right(scene.width - line.cell_len - badge.cell_len - 1)
+            if line.cell_len + badge.cell_len + 2 <= context.width:
+                line.pad_right(context.width - line.cell_len - badge.cell_len - 1)
                 return [line.append_text(badge)]
     alarm = "outside" if view.outside else f"{kind} ON" if view.fault_on else ""
-    line = Text.assemble(scene.margin, (alarm, ALARM), " " if alarm else "")
+    line = Text.assemble(context.margin, (alarm, ALARM), " " if alarm else "")
     return [line.append(" ".join(f"{name[0]}{count}" for name, count in told.items()))]
 
 

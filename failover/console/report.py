@@ -14,9 +14,9 @@ from pathlib import Path
 from types import TracebackType
 
 from failover.console.drawing import picture
-from failover.console.record import Record
+from failover.console.narrator import clean
+from failover.console.run_history import RunHistory
 from failover.console.sinks import tell_stderr
-from failover.console.words import clean
 from failover.demo.events import Event
 
 
@@ -30,7 +30,7 @@ class Report:
 
     def __init__(self, file: Path, *, time_of_day: Callable[[], float] = time.time) -> None:
         """Write to `file`. `time_of_day` in seconds since the epoch."""
-        self.record = Record()
+        self.history = RunHistory()
         self.written = False
         self._file = file
         self._time_of_day = time_of_day
@@ -42,9 +42,9 @@ class Report:
 
     def __call__(self, event: Event) -> None:
         """Take in what happened."""
-        if self.record.start is None:
-            self.record.start = self._time_of_day() - event.t
-        self.record.apply(event)
+        if self.history.start is None:
+            self.history.start = self._time_of_day() - event.t
+        self.history.apply(event)
 
     def __enter__(self) -> Report:
         return self
@@ -52,10 +52,10 @@ class Report:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if isinstance(error, Exception) and not self.record.reads:
+        if isinstance(error, Exception) and not self.history.reads:
             return
         try:
-            self._write(picture(self.record).encode())
+            self._write(picture(self.history).encode())
             self.written = True
         except OSError as problem:
             why = problem.strerror or type(problem).__name__

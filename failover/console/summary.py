@@ -6,13 +6,13 @@ from itertools import pairwise
 
 from rich.text import Text
 
-from failover.console import outcome
-from failover.console.chronicle import Entry, moment, more
+from failover.console import headline
+from failover.console.charset import ASCII, CELL_STYLES, UNICODE, Charset, columns, cut, fold, runs
+from failover.console.event_log import Entry, moment, more
 from failover.console.frame import Picture
-from failover.console.glyphs import ASCII, CELL_STYLES, UNICODE, Glyphs, columns, cut, fold, runs
 from failover.console.layout import Scale, read_ticks, row_width, stretches
-from failover.console.record import Group, Record, merged
-from failover.console.scene import MARGIN, NARROW
+from failover.console.render_context import MARGIN, NARROW
+from failover.console.run_history import Group, RunHistory, merged
 from failover.console.view import Cell, cells_of
 from failover.demo import events as ev
 
@@ -29,61 +29,61 @@ _NAMES = {
 _LANES = {ev.CLOSED: "green", ev.OPEN: "magenta", ev.HALF_OPEN: "cyan"}
 
 
-def summary(record: Record, width: int, height: int, *, ascii_only: bool = False) -> Picture:
+def summary(history: RunHistory, width: int, height: int, *, ascii_only: bool = False) -> Picture:
     """The run so far in at most `height` lines of at most `width` columns; of a low terminal, what matters most.
 
     No line before the settings were known.
     """
-    if record.settings is None:
+    if history.settings is None:
         return Picture(())
-    glyphs = ASCII if ascii_only else UNICODE
-    lines = _head(record, width, glyphs)
+    charset = ASCII if ascii_only else UNICODE
+    lines = _head(history, width, charset)
     if height < _FEW:
         del lines[max(2, height - 3) :]
     gap = [Text()] if height >= _MANY else []
-    if width >= NARROW and record.groups:
+    if width >= NARROW and history.groups:
         if height >= _FEW:
             rows = 3 if height < _SOME else 4 if height < _MANY else min(10, height - 24)
-            lines += [*gap, *_strip(record, width, rows, glyphs)]
+            lines += [*gap, *_strip(history, width, rows, charset)]
         if height >= _SOME:
-            lines += [*gap, *_timeline(record, width, 2 if gap else 1, glyphs), *gap]
-    lines += _events(record, width, max(1, height - len(lines)), glyphs)
-    return Picture(tuple(cut(line, width, glyphs.ellipsis) for line in lines))
+            lines += [*gap, *_timeline(history, width, 2 if gap else 1, charset), *gap]
+    lines += _events(history, width, max(1, height - len(lines)), charset)
+    return Picture(tuple(cut(line, width, charset.ellipsis) for line in lines))
 
 
-def _head(record: Record, width: int, glyphs: Glyphs) -> list[Text]:
+def _head(history: RunHistory, width: int, charset: Charset) -> list[Text]:
     margin = "" if width < NARROW else " " * MARGIN
-    many, _, answered = outcome.headline(record).partition(", ")
+    many, _, answered = headline.headline(history).partition(", ")
     lines = [
-        Text.assemble(("RA-GRS failover", "bold"), f" {glyphs.separator} {outcome.account(record)}"),
-        Text.assemble(margin, (many, "bold"), (f", {answered}" if answered else "", _verdict(record))),
+        Text.assemble(("RA-GRS failover", "bold"), f" {charset.separator} {headline.account(history)}"),
+        Text.assemble(margin, (many, "bold"), (f", {answered}" if answered else "", _verdict(history))),
     ]
-    told = [*outcome.story(record), outcome.latency(record)]
+    told = [*headline.outcome(history), headline.latency(history)]
     return lines + [Text(margin + line) for each in told if each for line in fold(each, width - len(margin))]
 
 
-def _verdict(record: Record) -> str:
-    return "bold red" if record.failed else "bold green"
+def _verdict(history: RunHistory) -> str:
+    return "bold red" if history.failed else "bold green"
 
 
-def _strip(record: Record, width: int, rows: int, glyphs: Glyphs) -> list[Text]:
+def _strip(history: RunHistory, width: int, rows: int, charset: Charset) -> list[Text]:
     """A cell for each read, or for each few of them, in so many rows at most; and what the cells mean."""
     room = width - _LABEL - MARGIN
-    every = record.settings.pause_every if record.settings else 0
-    per_row = row_width(record.reads, every if record.per == 1 else 0, room)
-    factor = -(-len(record.groups) // (rows * per_row))
+    every = history.settings.pause_every if history.settings else 0
+    per_row = row_width(history.reads, every if history.per == 1 else 0, room)
+    factor = -(-len(history.groups) // (rows * per_row))
     if factor > 1:
         per_row = room
-        factor = -(-len(record.groups) // (rows * per_row))
-    groups, per = merged(record.groups, factor), record.per * factor
+        factor = -(-len(history.groups) // (rows * per_row))
+    groups, per = merged(history.groups, factor), history.per * factor
     lines = []
     for first in range(0, len(groups), per_row):
         line = Text.assemble((f"{first * per + 1:>{_LABEL - 2},}  ", "dim"))
         row = groups[first : first + per_row]
-        lines.append(line.append_text(runs((glyphs.cells[each.cell], CELL_STYLES[each.cell]) for each in row)))
+        lines.append(line.append_text(runs((charset.cells[each.cell], CELL_STYLES[each.cell]) for each in row)))
     legend = Text(" " * _LABEL)
-    for cell in cells_of(record.settings):
-        legend.append(glyphs.cells[cell], CELL_STYLES[cell]).append(f" {_NAMES[cell]}  ", "dim")
+    for cell in cells_of(history.settings):
+        legend.append(charset.cells[cell], CELL_STYLES[cell]).append(f" {_NAMES[cell]}  ", "dim")
     legend.rstrip()
     if per == 1:
         return [*lines, legend]
@@ -91,28 +91,28 @@ def _strip(record: Record, width: int, rows: int, glyphs: Glyphs) -> list[Text]:
     return [*lines, legend, worst]
 
 
-def _timeline(record: Record, width: int, rows: int, glyphs: Glyphs) -> list[Text]:
+def _timeline(history: RunHistory, width: int, rows: int, charset: Charset) -> list[Text]:
     """From the first read to the last: when the fault was on, where the circuit was, how long reads took."""
     room = width - _LABEL - MARGIN
-    groups = _stretched(record.groups, room)
+    groups = _stretched(history.groups, room)
     lines = []
     if any(each.fault for each in groups):
-        kind = f"{record.settings.fault} is on" if record.settings else ""
-        spans = [(glyphs.full if on else " ", end - start, kind if on else "", "red" if on else "")
+        kind = f"{history.settings.fault} is on" if history.settings else ""
+        spans = [(charset.full if on else " ", end - start, kind if on else "", "red" if on else "")
                  for on, start, end in stretches(groups, lambda each: each.fault)]  # fmt: skip
         lines.append(_lane("fault", spans))
     spans = []
     for state, start, end in stretches(groups, lambda each: each.state):
         closed = state == ev.CLOSED
-        mark = glyphs.rule if closed else glyphs.bars[-1]
+        mark = charset.rule if closed else charset.bars[-1]
         spans.append((mark, end - start, state if closed else state.upper(), _LANES[state]))
     lines.append(_lane("circuit", spans))
     scale = Scale([each.ms for each in groups])
     values = [(scale(each.ms), CELL_STYLES[each.cell].removeprefix("bold ")) for each in groups]
-    for row, chart in enumerate(columns(values, 1.0, rows, glyphs)):
+    for row, chart in enumerate(columns(values, 1.0, rows, charset)):
         head = _ms(scale.high) if row == 0 else _ms(scale.low) if row == rows - 1 else ""
         lines.append(Text.assemble((f"{head:>{_LABEL - 2}}  ", "dim"), chart))
-    return [*lines, _axis(record.reads, room)]
+    return [*lines, _axis(history.reads, room)]
 
 
 def _ms(value: float) -> str:
@@ -150,33 +150,33 @@ def _axis(reads: int, room: int) -> Text:
     return Text(f"{'read':>{_LABEL - 2}}  {''.join(line)}", "dim")
 
 
-def _events(record: Record, width: int, rows: int, glyphs: Glyphs) -> list[Text]:
+def _events(history: RunHistory, width: int, rows: int, charset: Charset) -> list[Text]:
     """What happened, in at most so many lines where that can be; the last entry is always whole."""
     lines: list[Text] = []
     for most in range(24 if width >= NARROW else 1, 0, -1):
-        first, omitted, last = record.chronicle.chosen(most)
+        first, omitted, last = history.log.chosen(most)
         which = max([len(each.which) for each in [*first, *last]], default=0)
-        lines = [line for entry in first for line in _brief(_told(entry, which, width, glyphs), glyphs)]
+        lines = [line for entry in first for line in _brief(_told(entry, which, width, charset), charset)]
         if omitted and last and width >= NARROW:
-            lines.append(Text(f"{' ' * (_LABEL + which)}{glyphs.ellipsis} {more(omitted)}", "dim"))
-        lines += [line for entry in last[:-1] for line in _brief(_told(entry, which, width, glyphs), glyphs)]
-        lines += [line for entry in last[-1:] for line in _told(entry, which, width, glyphs)]
+            lines.append(Text(f"{' ' * (_LABEL + which)}{charset.ellipsis} {more(omitted)}", "dim"))
+        lines += [line for entry in last[:-1] for line in _brief(_told(entry, which, width, charset), charset)]
+        lines += [line for entry in last[-1:] for line in _told(entry, which, width, charset)]
         if len(lines) <= rows:
             break
     return lines
 
 
-def _brief(lines: list[Text], glyphs: Glyphs) -> list[Text]:
-    return lines if len(lines) <= _LINES else [*lines[: _LINES - 1], lines[_LINES - 1].append(f" {glyphs.ellipsis}")]
+def _brief(lines: list[Text], charset: Charset) -> list[Text]:
+    return lines if len(lines) <= _LINES else [*lines[: _LINES - 1], lines[_LINES - 1].append(f" {charset.ellipsis}")]
 
 
-def _told(entry: Entry, which: int, width: int, glyphs: Glyphs) -> list[Text]:
+def _told(entry: Entry, which: int, width: int, charset: Charset) -> list[Text]:
     """An entry with its time and its reads, for which the widest entry takes `which` columns."""
     style = "bold red" if entry.bad else ""
     if width < 2 * NARROW - MARGIN:
         return [Text(line, style) for line in fold(entry.text, width)]
     head = f"{moment(entry.t):>{_LABEL - 2}}  {entry.which:<{which}}{'  ' if which else ''}"
-    head = head if glyphs is UNICODE else head.replace("–", "-")
+    head = head if charset is UNICODE else head.replace("–", "-")
     folded = fold(entry.text, width - len(head) - 1)
     heads = [head, *[" " * len(head)] * len(folded)]
     return [Text.assemble((each, "dim"), (line, style)) for each, line in zip(heads, folded, strict=False)]

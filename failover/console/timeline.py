@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
-from failover.console import svg, words
+from failover.console import narrator, svg
 from failover.console.layout import Scale, read_ticks, stretches
-from failover.console.marks import LEFT, MARKS, RIGHT, SMALL, STATES, marks
-from failover.console.record import Group, Record
+from failover.console.markers import LEFT, MARKERS, RIGHT, SMALL, STATES, markers
+from failover.console.run_history import Group, RunHistory
 from failover.console.view import Cell
 from failover.demo import events as ev
 
@@ -16,12 +16,12 @@ _LANE, _CHART = 14.0, 100.0  # heights
 _Shared = TypeVar("_Shared")
 
 
-def timeline(record: Record, y: float) -> tuple[str, float]:
+def timeline(history: RunHistory, y: float) -> tuple[str, float]:
     """From the first read to the last: when the fault was on, where the circuit was, how long each read took."""
-    groups = record.groups
+    groups = history.groups
     if not groups:
         return "", y
-    step = (RIGHT - LEFT) * record.per / record.reads
+    step = (RIGHT - LEFT) * history.per / history.reads
     faults = [(left, wide) for on, left, wide in _spans(groups, step, lambda group: group.fault) if on]
     circuit = y + (_LANE + 5 if faults else 0)
     chart = circuit + _LANE + 24
@@ -30,7 +30,7 @@ def timeline(record: Record, y: float) -> tuple[str, float]:
     if faults:
         parts.append(svg.text(LEFT - 10, y + 11, "fault", "d r"))
         parts += [_boxes(faults, y, bottom - y, "shade"), _boxes(faults, y, _LANE, "alarm")]
-        told = f"{words.clean(record.settings.fault, 20)} is on" if record.settings else ""
+        told = f"{narrator.clean(history.settings.fault, 20)} is on" if history.settings else ""
         labels += [each for left, wide in faults for each in _label(left, y, wide, told, "alarm")]
     by_state: dict[str, list[tuple[float, float]]] = {state: [] for state in STATES}
     for state, left, wide in _spans(groups, step, lambda group: group.state):
@@ -43,7 +43,7 @@ def timeline(record: Record, y: float) -> tuple[str, float]:
     cuts = [LEFT + (i + 0.5) * step for i, group in enumerate(groups) if group.probed]
     lines = svg.path([f"M{svg.number(at)} {svg.number(circuit)}v{_LANE:g}" for at in cuts], "cut")
     parts.append(svg.group([lines], "probes", stroke_width=min(1.5, 300 / len(cuts))) if cuts else "")
-    parts += [*labels, *_chart(groups, record.reads, step, chart)]
+    parts += [*labels, *_chart(groups, history.reads, step, chart)]
     return svg.group(parts, "timeline"), bottom + 42
 
 
@@ -82,11 +82,11 @@ def _chart(groups: list[Group], reads: int, step: float, y: float) -> list[str]:
         spots = [(LEFT + (i + 0.5) * step, bottom - scale(each.ms) * _CHART) for i, each in enumerate(groups)
                  if each.cell is cell]  # fmt: skip
         if cell in (Cell.HEDGED, Cell.TRIED, Cell.FAILED):
-            parts += list(marks(cell, spots, min(9.0, max(6.0, step))))
+            parts += list(markers(cell, spots, min(9.0, max(6.0, step))))
         elif spots:
             drawn = "".join(f"M{svg.number(min(px, RIGHT - 1))} {svg.number(py)}h.01" for px, py in spots)
             wide = min(5.0, max(2.2, 0.35 * step))
-            parts.append(svg.path([drawn], MARKS[cell], stroke_width=wide, stroke_linecap="round"))
+            parts.append(svg.path([drawn], MARKERS[cell], stroke_width=wide, stroke_linecap="round"))
     for n, _ in read_ticks(reads, svg.columns(RIGHT - LEFT, SMALL)):
         at = LEFT + (n - 0.5) / reads * (RIGHT - LEFT)
         parts.append(svg.text(at, bottom + 18, f"{n:,}", "d" if n == 1 else "d c" if n < reads else "d r"))

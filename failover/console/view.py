@@ -11,7 +11,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from enum import Enum
 
-from failover.console.words import Narrator
+from failover.console.narrator import Narrator
 from failover.demo import events as ev
 
 _CELLS = 20_000  # more than the largest terminals hold

@@ -35,7 +35,7 @@ from failover.demo.faults import Fault, FaultTransport
 from failover.demo.run import BLOB, Demo
 from failover.demo.settings import REPLICA_WAIT, STATE, STATE_URL
 from failover.standin import Exchange, StandIn
-from tests.driving import CONTAINER, PROGRAM, is_gone, wait_until
+from tests.program import CONTAINER, PROGRAM, is_gone, wait_until
 from tests.proxy import Proxy
 from tests.servers import Account as Server
 from tests.servers import Azurite, FakeToken, credential

@@ -31,7 +31,7 @@ from failover.demo.faults import Fault, FaultTransport
 from failover.demo.run import Demo
 from failover.demo.settings import REPLICA_WAIT, STATE, read_settings, replica_wait, state_store
 from failover.storage import GeoFailover
-from tests.driving import PROGRAM, environment
+from tests.program import PROGRAM, environment
 
 KEY: Final = base64.b64encode(b"\xfb\xefnobody may see this key, and no piece of it either, never!....").decode()
 SIGNATURE: Final = "q7Zr5Tn0bodyMaySeeThisSignature%2BxY9kLm3Wv%3D"

@@ -12,7 +12,7 @@ import pytest
 if sys.platform == "win32":
     pytest.skip("pseudo-terminals are POSIX", allow_module_level=True)
 
-from tests.driving import Log, Story, is_gone
+from tests.program import Log, Story, is_gone
 from tests.proxy import Passed, Proxy
 from tests.servers import Azurite
 from tests.terminal import Terminal

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.driving import PROGRAM, environment
+from tests.program import PROGRAM, environment
 
 SOURCE = PROGRAM.read_text(encoding="utf-8")
 OLD = ("2.7", "3.6", "3.8", "3.9")

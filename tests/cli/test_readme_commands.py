@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.checkout import copy_project
-from tests.driving import environment
+from tests.program import environment
 
 if sys.platform == "win32":
     pytest.skip("the README's commands for POSIX shells", allow_module_level=True)

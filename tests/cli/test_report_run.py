@@ -14,7 +14,7 @@ import pytest
 
 from failover.standin import StandIn
 from tests.console.test_report import marks, part, words
-from tests.driving import PROGRAM, SECONDS, Log, environment, is_gone, run, wait_until
+from tests.program import PROGRAM, SECONDS, Log, environment, is_gone, run, wait_until
 
 pytestmark = pytest.mark.program
 

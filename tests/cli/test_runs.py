@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from failover.standin import Exchange, StandIn
-from tests.driving import Log, Story, check_plain, is_gone, run
+from tests.program import Log, Story, check_plain, is_gone, run
 from tests.servers import Azurite
 
 pytestmark = pytest.mark.program

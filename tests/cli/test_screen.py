@@ -17,7 +17,7 @@ if sys.platform == "win32":
     pytest.skip("pseudo-terminals are POSIX", allow_module_level=True)
 
 from failover.standin import StandIn
-from tests.driving import CONTAINER, SECONDS, is_gone, wait_until
+from tests.program import CONTAINER, SECONDS, is_gone, wait_until
 from tests.servers import Account
 from tests.terminal import CTRL_C, CTRL_Z, TITLE, UP, Terminal
 

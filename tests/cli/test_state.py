@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.driving import Log, wait_until
+from tests.program import Log, wait_until
 from tests.redis_server import run_redis
 
 ROOT = Path(__file__).parents[2]

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from failover.console.record import Record
 from failover.console.report import Report
+from failover.console.run_history import RunHistory
 from failover.console.summary import summary
 from failover.console.view import Cell, View
 from failover.demo import events as ev
-from tests.console.story import read, started
+from tests.console.sample_run import read, started
 
 
 def hedged(n: int, **changes: object) -> ev.Read:
@@ -65,12 +65,12 @@ def test_of_a_probe_it_is_told_that_it_is_one() -> None:
 
 
 def test_the_summary_and_the_picture(tmp_path: Path) -> None:
-    record, file = Record(), tmp_path / "run.svg"
+    history, file = RunHistory(), tmp_path / "run.svg"
     with Report(file) as report:
         for event in a_run():
-            record.apply(event)
+            history.apply(event)
             report(event)
-    text = summary(record, 100, 40).plain
+    text = summary(history, 100, 40).plain
     assert "5 asked both at the same time" in text
     assert "◐ hedged" in text
     drawn = "".join(ET.parse(file).getroot().itertext())  # noqa: S314 (our own)
@@ -79,10 +79,10 @@ def test_the_summary_and_the_picture(tmp_path: Path) -> None:
 
 
 def test_a_run_without_hedging_tells_nothing_of_it() -> None:
-    record = Record()
+    history = RunHistory()
     for event in (started(requests=2), read(1), read(2)):
-        record.apply(event)
-    assert "hedged" not in summary(record, 100, 40).plain
+        history.apply(event)
+    assert "hedged" not in summary(history, 100, 40).plain
 
 
 @pytest.mark.parametrize(("event", "logged"), [(read(1), {}), (hedged(1), {"hedged": True})])

@@ -18,7 +18,7 @@ from failover.console.live import LiveScreen, render
 from failover.console.view import View
 from failover.demo import events as ev
 from tests.clock import Clock
-from tests.console.story import ACCOUNT, STAGES, aside, read, started, trip, view_of, whole
+from tests.console.sample_run import ACCOUNT, STAGES, aside, read, started, trip, view_of, whole
 
 SIZES = [(80, 24), (120, 40), (20, 5), (60, 15), (1, 1), (2, 3), (40, 10), (79, 50), (300, 5), (300, 100)]
 

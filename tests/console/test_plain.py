@@ -9,7 +9,7 @@ import pytest
 
 from failover.console.plain import PlainLines
 from failover.demo import events as ev
-from tests.console.story import aside, read, started, trip, whole
+from tests.console.sample_run import aside, read, started, trip, whole
 
 _READ = re.compile(r"^ *\d+  (primary|secondary|neither) ")
 

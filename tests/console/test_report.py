@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 
 from failover.console.drawing import picture
-from failover.console.record import GROUPS, Record
 from failover.console.report import Report
+from failover.console.run_history import GROUPS, RunHistory
 from failover.demo import events as ev
-from tests.console.story import ACCOUNT, aside, read, started, trip, whole
-from tests.console.test_record import probe, recorded
+from tests.console.sample_run import ACCOUNT, aside, read, started, trip, whole
+from tests.console.test_run_history import probe, recorded
 
 SVG = "{http://www.w3.org/2000/svg}"
 KINDS = {"primary": "p", "secondary": "s", "tried": "t", "failed": "x"}
@@ -25,8 +25,8 @@ MOST_BYTES = 150_000
 posix = pytest.mark.skipif(os.name == "nt", reason="POSIX permissions and devices")
 
 
-def drawn(record: Record) -> ET.Element:
-    return ET.fromstring(picture(record))  # noqa: S314 (our own)
+def drawn(history: RunHistory) -> ET.Element:
+    return ET.fromstring(picture(history))  # noqa: S314 (our own)
 
 
 def part(root: ET.Element, name: str) -> ET.Element:
@@ -45,12 +45,12 @@ def marks(root: ET.Element) -> dict[str, int]:
     return {kind: len(re.findall("M", paths.get(style, ""))) for kind, style in KINDS.items()}
 
 
-def story() -> Iterable[ev.Event]:
+def sample() -> Iterable[ev.Event]:
     return (event for _, event in whole())
 
 
 def test_it_has_a_mark_for_each_read_and_tells_all_in_words() -> None:
-    root = drawn(recorded(*story()))
+    root = drawn(recorded(*sample()))
     assert marks(root) == {"primary": 200, "secondary": 190, "tried": 10, "failed": 1}
     head = words(part(root, "head"))
     assert head.startswith(f"RA-GRS failover· {ACCOUNT}")
@@ -103,7 +103,7 @@ def test_what_came_from_outside_is_text_and_nothing_else() -> None:
 
 
 def test_it_loads_nothing() -> None:
-    text = picture(recorded(*story()))
+    text = picture(recorded(*sample()))
     assert re.findall(r"https?://[^\"' ]+", text) == ["http://www.w3.org/2000/svg"]
     for word in ("url(", "@import", "@font-face", "href", "<image", "<script", "<foreignObject", "onload", "style="):
         assert word not in text, word
@@ -126,14 +126,14 @@ def _long(reads: int) -> Iterable[ev.Event]:
 
 
 def test_it_stays_bounded_however_long_the_run_is() -> None:
-    record, sizes = Record(), {}
+    history, sizes = RunHistory(), {}
     for event in _long(4_500):
-        record.apply(event)
+        history.apply(event)
         if isinstance(event, ev.Read) and event.n in (100, 1_000, GROUPS, GROUPS + 1, 4_500):
-            text = picture(record)
+            text = picture(history)
             sizes[event.n] = len(text)
             root = ET.fromstring(text)  # noqa: S314 (our own)
-            assert sum(marks(root).values()) == len(record.groups) == -(-event.n // record.per)
+            assert sum(marks(root).values()) == len(history.groups) == -(-event.n // history.per)
             assert float(root.get("height", "")) < 1_500
     assert max(sizes.values()) < MOST_BYTES, sizes
     assert "each mark stands for 4 reads and shows the worst of them" in words(part(root, "legend"))
@@ -150,7 +150,7 @@ def test_a_run_that_hardly_began_has_its_picture_too(events: list[ev.Event]) -> 
 
 def test_all_of_it_is_inside() -> None:
     """Each line of text, reckoned as wide as the widest font makes it, and each mark."""
-    root = drawn(recorded(*story(), ev.Noted(t=30.0, text="word " * 80), ev.Noted(t=31.0, text="x" * 290)))
+    root = drawn(recorded(*sample(), ev.Noted(t=30.0, text="word " * 80), ev.Noted(t=31.0, text="x" * 290)))
     width, height = float(root.get("width", "")), float(root.get("height", ""))
     for each in root.iter(f"{SVG}text"):
         told, style = "".join(each.itertext()), each.get("class", "").split()
@@ -168,9 +168,9 @@ def test_all_of_it_is_inside() -> None:
 
 @pytest.mark.parametrize("reads", [1, 2, 7, 103, 401, 436, 998, 1_021, 2_600])
 def test_the_numbers_below_the_axis_never_collide(reads: int) -> None:
-    record = recorded(started(requests=0, pause_every=0), *(read(n) for n in range(1, reads + 1)))
+    history = recorded(started(requests=0, pause_every=0), *(read(n) for n in range(1, reads + 1)))
     rows: dict[str, list[tuple[float, float]]] = {}
-    for each in part(drawn(record), "timeline").iter(f"{SVG}text"):
+    for each in part(drawn(history), "timeline").iter(f"{SVG}text"):
         told, style, x = "".join(each.itertext()), each.get("class", "").split(), float(each.get("x", ""))
         long = len(told) * 12.0 * 0.605
         left = x - (long if "r" in style else long / 2 if "c" in style else 0.0)
@@ -184,7 +184,7 @@ def test_the_file_is_whole_or_as_it_was(tmp_path: Path) -> None:
     file = tmp_path / "run.svg"
     file.write_text("the last one")
     with Report(file, time_of_day=lambda: 1_760_000_000.0) as report:
-        for event in story():
+        for event in sample():
             report(event)
         assert file.read_text() == "the last one"
         assert [each.name for each in tmp_path.iterdir()] == ["run.svg"]

@@ -7,30 +7,30 @@ import re
 import pytest
 from rich.cells import cell_len
 
-from failover.console.record import Record
+from failover.console.run_history import RunHistory
 from failover.console.summary import summary
 from failover.demo import events as ev
-from tests.console.story import ACCOUNT, aside, read, started, whole
-from tests.console.test_record import recorded
+from tests.console.sample_run import ACCOUNT, aside, read, started, whole
+from tests.console.test_run_history import recorded
 
 SIZES = [(80, 22), (120, 38), (100, 28), (60, 13), (40, 8), (20, 5), (79, 48), (300, 5), (300, 98), (2, 3), (1, 1)]
 
 
-def _plain(record: Record, width: int = 80, height: int = 22, **options: bool) -> str:
-    return summary(record, width, height, **options).plain
+def _plain(history: RunHistory, width: int = 80, height: int = 22, **options: bool) -> str:
+    return summary(history, width, height, **options).plain
 
 
 @pytest.mark.parametrize("ascii_only", [False, True])
 @pytest.mark.parametrize(("width", "height"), SIZES)
 def test_it_fits_every_size_at_every_stage(width: int, height: int, ascii_only: bool) -> None:
-    record, seen = Record(), set()
-    assert summary(record, width, height).lines == ()
+    history, seen = RunHistory(), set()
+    assert summary(history, width, height).lines == ()
     for stage, event in whole():
-        record.apply(event)
+        history.apply(event)
         if stage in seen:
             continue
         seen.add(stage)
-        picture = summary(record, width, height, ascii_only=ascii_only)
+        picture = summary(history, width, height, ascii_only=ascii_only)
         assert max(cell_len(line.plain) for line in picture.lines) <= width, stage
         assert "\x1b" not in picture.plain
         assert not ascii_only or picture.plain.isascii(), stage
@@ -55,21 +55,23 @@ def test_it_says_how_the_run_came_out(width: int, height: int) -> None:
 
 
 def test_a_cell_for_each_read_where_there_is_room() -> None:
-    record = recorded(*(event for _, event in whole()))
-    rows = [line.split() for line in _plain(record, 120, 38).split("\n") if re.match(r" +[\d,]+  [■○◍✕]", line)]
+    history = recorded(*(event for _, event in whole()))
+    rows = [line.split() for line in _plain(history, 120, 38).split("\n") if re.match(r" +[\d,]+  [■○◍✕]", line)]
     assert [int(row[0]) for row in rows] == [1, 101, 201, 301, 401]
     assert (
         "".join(row[1] for row in rows)
         == "■" * 200 + "".join("◍" if n == 201 or (n - 201) % 21 == 0 else "○" for n in range(201, 401)) + "✕"
     )
-    assert "each mark stands" not in _plain(record, 120, 38)
+    assert "each mark stands" not in _plain(history, 120, 38)
 
 
 def test_where_there_is_none_a_cell_for_a_few_and_the_worst_of_them() -> None:
-    record = recorded(started(requests=0, pause_every=0))
+    history = recorded(started(requests=0, pause_every=0))
     for n in range(1, 25_001):
-        record.apply(read(n) if n % 5_000 else aside(n, 3) if n % 2 else read(n, endpoint=None, ok=False, error="both"))
-    plain = _plain(record)
+        history.apply(
+            read(n) if n % 5_000 else aside(n, 3) if n % 2 else read(n, endpoint=None, ok=False, error="both")
+        )
+    plain = _plain(history)
     assert len(plain.split("\n")) <= 22
     per = int(re.findall(r"each mark stands for ([\d,]+) reads", plain)[0].replace(",", ""))
     strip = "".join(re.findall(r"^ +[\d,]+  ([■○◍✕]+)$", plain, re.MULTILINE))
@@ -80,9 +82,9 @@ def test_where_there_is_none_a_cell_for_a_few_and_the_worst_of_them() -> None:
 
 def test_a_container_that_is_left_behind_is_named_whole_on_the_lowest_terminal() -> None:
     left = ev.CleanedUp(t=9.0, container="circuitbreaker-demo-0123456789ab", error="503 The server is busy.")
-    record = recorded(*(event for _, event in whole() if not isinstance(event, ev.CleanedUp)), left)
+    history = recorded(*(event for _, event in whole() if not isinstance(event, ev.CleanedUp)), left)
     for width, height in ((80, 22), (80, 4), (60, 13)):
-        joined = re.sub(r"\s+", " ", _plain(record, width, height))
+        joined = re.sub(r"\s+", " ", _plain(history, width, height))
         assert f"Container {left.container} could not be deleted (--clean-up removes it later): 503" in joined
 
 
@@ -93,11 +95,11 @@ def test_a_run_that_ended_before_its_first_read_says_so() -> None:
 
 @pytest.mark.parametrize("reads", [9, 103, 401, 436, 998, 1_021])
 def test_labels_of_the_axes_never_collide(reads: int) -> None:
-    record = recorded(started(requests=0, pause_every=0))
+    history = recorded(started(requests=0, pause_every=0))
     for n in range(1, reads + 1):
-        record.apply(read(n, ms=12_000.0 if n == 3 else 2.1))
+        history.apply(read(n, ms=12_000.0 if n == 3 else 2.1))
     for width in range(40, 200, 3):
-        plain = _plain(record, width, 38)
+        plain = _plain(history, width, 38)
         (axis,) = re.findall(r"^ +read  (.*)$", plain, re.MULTILINE)
         numbers = [int(each.replace(",", "")) for each in axis.split()]
         assert numbers == sorted(set(numbers))

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from failover.console.frame import render
+from failover.console.narrator import FIDDLER_RULE, Narrator, advice, cause, clean, seconds
 from failover.console.view import Cell, Stage, View
-from failover.console.words import FIDDLER_RULE, Narrator, advice, cause, clean, seconds
 from failover.demo import events as ev
-from tests.console.story import aside, read, started, trip, view_of, whole
+from tests.console.sample_run import aside, read, started, trip, view_of, whole
 
 
 def test_counts_and_cells_of_a_whole_run() -> None:

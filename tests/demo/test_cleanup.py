@@ -30,7 +30,7 @@ from failover.demo.config import RunConfig
 from failover.demo.faults import Fault, FaultTransport
 from failover.demo.run import Demo
 from failover.standin import StandIn
-from tests.driving import CONTAINER, PROGRAM, environment, is_gone, wait_until
+from tests.program import CONTAINER, PROGRAM, environment, is_gone, wait_until
 from tests.servers import Account as Server
 from tests.servers import Azurite, FakeToken, credential
 

@@ -31,7 +31,7 @@ from typing import Final
 
 from azure.storage.blob import BlobServiceClient
 
-from tests.driving import CONTAINER, PROGRAM, environment
+from tests.program import CONTAINER, PROGRAM, environment
 from tests.servers import Account, credential, run_azurite
 from tests.terminal import Terminal
 

@@ -24,9 +24,9 @@ from failover.demo.config import RunConfig
 from failover.demo.faults import Fault, FaultTransport
 from failover.demo.run import Demo
 from failover.storage import BothEndpointsDown, GeoFailover
-from tests.driving import environment, run
 from tests.faults.front import Front
 from tests.faults.kinds import KINDS, T_DEMO, Kind, T
+from tests.program import environment, run
 from tests.storage import clients
 from tests.storage.account import HELLO, store
 from tests.storage.async_client import WaitingGeoFailover

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from failover.console.words import Narrator, cause, times
+from failover.console.narrator import Narrator, cause, times
 from failover.demo import events as ev
 
 _FIRST, _LAST = 12, 36  # entries that are kept of a run that has more
@@ -39,7 +39,7 @@ class Entry:
         return f"{self.first:,}" if self.first == self.last else f"{self.first:,}–{self.last:,}"
 
 
-class Chronicle:
+class EventLog:
     """The entries so far, of which a long run keeps the first and the last. `apply` each event, in order."""
 
     def __init__(self) -> None:

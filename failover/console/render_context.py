@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from failover.console.glyphs import Glyphs
+from failover.console.charset import Charset
 from failover.console.view import View
 
 WIDE = 78  # columns that block letters, or the diagram, and a column beside them need
@@ -15,13 +15,13 @@ ENDLESS = 1_000  # rows; no terminal has more
 
 
 @dataclass(frozen=True, slots=True)
-class Scene:
+class RenderContext:
     """One picture to be drawn, `width` columns wide, of the moment `now` seconds after the start."""
 
     view: View
     width: int
     now: float
-    glyphs: Glyphs
+    charset: Charset
 
     @property
     def margin(self) -> str:

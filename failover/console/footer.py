@@ -4,25 +4,25 @@ from __future__ import annotations
 
 from rich.text import Text
 
-from failover.console import words
-from failover.console.glyphs import cut, fold
+from failover.console import narrator
+from failover.console.charset import cut, fold
 from failover.console.keys import footer as keys_now
-from failover.console.scene import MARGIN, NARROW, WIDE, Scene
+from failover.console.render_context import MARGIN, NARROW, WIDE, RenderContext
 
 _TOLD = 3  # lines of advice at most: the box keeps its height when f changes what it says
 _DATED = 60  # columns from which there is room for the time of day
 
 
-def _advice(scene: Scene, *, roomy: bool) -> list[str]:
+def _advice(context: RenderContext, *, roomy: bool) -> list[str]:
     """What can be done now; where there is room, the first time also why there are two endpoints."""
-    view = scene.view
+    view = context.view
     if view.paused is None:
         return []
     told: tuple[str, ...] = ()
     if not view.paused.asked:
         proxy = view.settings is not None and view.settings.proxy is not None
-        fault = words.clean(view.fault, 20)
-        told = words.advice(
+        fault = narrator.clean(view.fault, 20)
+        told = narrator.advice(
             fault=fault,
             fault_on=view.fault_on,
             opened_by_fault=view.opened_by_fault and not view.outside,
@@ -30,73 +30,74 @@ def _advice(scene: Scene, *, roomy: bool) -> list[str]:
             proxy=proxy,
         )
     first = roomy and view.pauses == 1 and bool(told)
-    if scene.width < NARROW:
-        return [line for each in (*told, words.KEYS_WHILE_PAUSED) for line in fold(each, scene.width - 1)]
-    width = min(scene.width, WIDE) - 2 * MARGIN - 4
+    if context.width < NARROW:
+        return [line for each in (*told, narrator.KEYS_WHILE_PAUSED) for line in fold(each, context.width - 1)]
+    width = min(context.width, WIDE) - 2 * MARGIN - 4
     lines = [line for each in told for line in fold(each, width)]
     lines += [""] * (_TOLD - len(lines) if told else 0)
-    why = fold(words.WHY_TWO, width) if first else []
-    return [*why, *lines, *fold(words.KEYS_WHILE_PAUSED, width)]
+    why = fold(narrator.WHY_TWO, width) if first else []
+    return [*why, *lines, *fold(narrator.KEYS_WHILE_PAUSED, width)]
 
 
-def box_rows(scene: Scene) -> int:
+def box_rows(context: RenderContext) -> int:
     """How many rows the box of a pause takes; 0 while the run is not paused."""
-    return len(_advice(scene, roomy=True)) + 2 if scene.view.paused else 0
+    return len(_advice(context, roomy=True)) + 2 if context.view.paused else 0
 
 
-def box(scene: Scene, rows: int) -> list[Text]:
+def box(context: RenderContext, rows: int) -> list[Text]:
     """That the run is paused, and what can be done now."""
-    paused, glyphs = scene.view.paused, scene.glyphs
+    paused, charset = context.view.paused, context.charset
     if paused is None:
         return []
-    advice = _advice(scene, roomy=scene.width >= NARROW)
+    advice = _advice(context, roomy=context.width >= NARROW)
     if rows < len(advice) + 2:
-        advice = _advice(scene, roomy=False)
+        advice = _advice(context, roomy=False)
     title = f" Paused after read {paused.n:,} "
-    if scene.width < NARROW:
+    if context.width < NARROW:
         return [Text(" PAUSED: any key ", "bold reverse"), *(Text(line) for line in advice)]
     if rows < len(advice) + 2:
         return [Text(f"{title.rstrip()}: any key resumes ", "bold reverse"), *(Text(f" {line}") for line in advice)]
-    left, right, down, up = glyphs.corners
-    width = min(scene.width, WIDE) - 2 * MARGIN
+    left, right, down, up = charset.corners
+    width = min(context.width, WIDE) - 2 * MARGIN
     edge = "bold yellow"
-    top = Text.assemble(scene.margin, (left + glyphs.rule, edge), (title, "bold reverse yellow"))
-    top.append(glyphs.rule * (width - top.cell_len + MARGIN - 1) + right, edge)
+    top = Text.assemble(context.margin, (left + charset.rule, edge), (title, "bold reverse yellow"))
+    top.append(charset.rule * (width - top.cell_len + MARGIN - 1) + right, edge)
     lines = [top]
     for each in advice:
-        line = Text.assemble(scene.margin, (glyphs.upright, edge), f"  {each}")
+        line = Text.assemble(context.margin, (charset.upright, edge), f"  {each}")
         line.pad_right(width + MARGIN - 1 - line.cell_len)
-        lines.append(line.append(glyphs.upright, edge))
-    return [*lines, Text.assemble(scene.margin, (up + glyphs.rule * (width - 2) + down, edge))]
+        lines.append(line.append(charset.upright, edge))
+    return [*lines, Text.assemble(context.margin, (up + charset.rule * (width - 2) + down, edge))]
 
 
-def news(scene: Scene, rows: int) -> list[Text]:
+def news(context: RenderContext, rows: int) -> list[Text]:
     """The last sentences, the newest at the bottom; one that does not fit whole is left out."""
-    shown = list(scene.view.news)
-    if scene.view.paused and shown and shown[-1].topic == "paused":
+    shown = list(context.view.news)
+    if context.view.paused and shown and shown[-1].topic == "paused":
         shown.pop()  # the box says it
     lines: list[Text] = []
     for each in reversed(shown):
-        when = f"{scene.view.dated(each.t)}  " if scene.width >= _DATED else ""
-        folded = fold(each.text, scene.width - len(when) - 2 * len(scene.margin))
+        when = f"{context.view.dated(each.t)}  " if context.width >= _DATED else ""
+        folded = fold(each.text, context.width - len(when) - 2 * len(context.margin))
         if lines and len(lines) + len(folded) > rows:
             break
         if len(folded) > rows:
-            folded = [*folded[: rows - 1], f"{folded[rows - 1]} {scene.glyphs.ellipsis}"]
+            folded = [*folded[: rows - 1], f"{folded[rows - 1]} {context.charset.ellipsis}"]
         style = "bold red" if each.bad else "bold" if not lines else ""
         dates = [when, *[" " * len(when)] * len(folded)]
         lines[:0] = [
-            Text.assemble(scene.margin, (date, "dim"), (line, style)) for date, line in zip(dates, folded, strict=False)
+            Text.assemble(context.margin, (date, "dim"), (line, style))
+            for date, line in zip(dates, folded, strict=False)
         ]
         if len(lines) >= rows:
             break
     return lines
 
 
-def footer(scene: Scene, _rows: int) -> list[Text]:
+def footer(context: RenderContext, _rows: int) -> list[Text]:
     """The keys that do something now."""
-    view = scene.view
-    keys = keys_now(paused=view.paused is not None, fault=words.clean(view.fault, 20), fault_on=view.fault_on)
+    view = context.view
+    keys = keys_now(paused=view.paused is not None, fault=narrator.clean(view.fault, 20), fault_on=view.fault_on)
     key_style = "bold reverse" if view.paused else "bold"
     line = Text()
     for gap, told in ((3, keys), (1, keys), (1, [(key, does.split()[0]) for key, does in keys])):
@@ -104,7 +105,7 @@ def footer(scene: Scene, _rows: int) -> list[Text]:
         for key, does in told:
             line.append(key, key_style).append(f" {does}{' ' * gap}")
         line.rstrip()
-        if line.cell_len <= scene.width:
+        if line.cell_len <= context.width:
             return [line]
     short = Text(" ").join(Text(key, key_style) for key, _ in keys)
-    return [cut(Text.assemble("keys: ", short), scene.width, scene.glyphs.ellipsis)]
+    return [cut(Text.assemble("keys: ", short), context.width, context.charset.ellipsis)]

@@ -27,7 +27,7 @@ ALARM = "bold reverse red"
 
 
 @dataclass(frozen=True, slots=True)
-class Glyphs:
+class Charset:
     """One set of characters. Each is one column wide, but for the arrows."""
 
     cells: dict[Cell, str]
@@ -45,7 +45,7 @@ class Glyphs:
     entering: str
 
 
-UNICODE = Glyphs(
+UNICODE = Charset(
     cells={Cell.PRIMARY: "■", Cell.SECONDARY: "○", Cell.HEDGED: "◐", Cell.TRIED: "◍", Cell.FAILED: "✕"},
     unread="·",
     rule="─",
@@ -60,7 +60,7 @@ UNICODE = Glyphs(
     upright="│",
     entering="╭▶",
 )
-ASCII = Glyphs(
+ASCII = Charset(
     cells={Cell.PRIMARY: "#", Cell.SECONDARY: "o", Cell.HEDGED: "%", Cell.TRIED: "@", Cell.FAILED: "X"},
     unread=".",
     rule="-",
@@ -110,25 +110,26 @@ def fold(text: str, width: int) -> list[str]:
     return [*lines, line] if line or not lines else lines
 
 
-def gauge(part: int, whole: int, glyphs: Glyphs, longest: int) -> str:
+def gauge(part: int, whole: int, charset: Charset, longest: int) -> str:
     """`part` of `whole` as a row of marks: one each where there is room, else in proportion."""
     if whole <= 0 or longest <= 0:
         return ""
     length = min(whole, longest)
     done = min(length, part if whole <= longest else -(-part * length // whole))
-    return glyphs.full * max(0, done) + glyphs.empty * (length - max(0, done))
+    return charset.full * max(0, done) + charset.empty * (length - max(0, done))
 
 
-def columns(values: list[tuple[float, str]], top: float, height: int, glyphs: Glyphs) -> list[Text]:
+def columns(values: list[tuple[float, str]], top: float, height: int, charset: Charset) -> list[Text]:
     """A column chart `height` lines high, one column for each (value, style); `top` fills it."""
-    steps = len(glyphs.bars)
+    steps = len(charset.bars)
     levels = [min(height * steps, max(1, round(value / top * height * steps))) if top > 0 else 1 for value, _ in values]
     lines = []
     for row in range(height - 1, -1, -1):
         filled = [min(steps, max(0, level - row * steps)) for level in levels]
         lines.append(
             runs(
-                (glyphs.bars[fill - 1] if fill else " ", style) for fill, (_, style) in zip(filled, values, strict=True)
+                (charset.bars[fill - 1] if fill else " ", style)
+                for fill, (_, style) in zip(filled, values, strict=True)
             )
         )
     return lines

@@ -1,4 +1,4 @@
-"""The record of a whole run: exact where it is short, bounded where it is long, and the same sentences told once."""
+"""The history of a whole run: exact where it is short, bounded where it is long, and the same sentences told once."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ from itertools import pairwise
 
 import pytest
 
-from failover.console import outcome
-from failover.console.chronicle import moment
+from failover.console import headline
+from failover.console.event_log import moment
 from failover.console.layout import Scale, read_ticks, row_width
-from failover.console.record import GROUPS, Record, Spread
+from failover.console.run_history import GROUPS, RunHistory, Spread
 from failover.console.view import Cell
 from failover.demo import events as ev
-from tests.console.story import aside, read, started, trip, whole
+from tests.console.sample_run import aside, read, started, trip, whole
 
 
-def recorded(*events: ev.Event) -> Record:
-    record = Record()
+def recorded(*events: ev.Event) -> RunHistory:
+    history = RunHistory()
     for event in events:
-        record.apply(event)
-    return record
+        history.apply(event)
+    return history
 
 
-def told(record: Record) -> list[tuple[str, str]]:
-    return [(each.which, each.text) for each in record.chronicle]
+def told(history: RunHistory) -> list[tuple[str, str]]:
+    return [(each.which, each.text) for each in history.log]
 
 
 def probe(n: int, *, fails: bool) -> list[ev.Event]:
@@ -40,36 +40,36 @@ def probe(n: int, *, fails: bool) -> list[ev.Event]:
 
 
 def test_a_short_run_is_kept_read_by_read() -> None:
-    record = recorded(*(event for _, event in whole()))
-    assert (record.reads, record.per, len(record.groups)) == (401, 1, 401)
-    assert record.counts == {Cell.PRIMARY: 200, Cell.SECONDARY: 190, Cell.TRIED: 10, Cell.FAILED: 1}
-    assert [group.cell for group in record.groups[199:203]] == [
+    history = recorded(*(event for _, event in whole()))
+    assert (history.reads, history.per, len(history.groups)) == (401, 1, 401)
+    assert history.counts == {Cell.PRIMARY: 200, Cell.SECONDARY: 190, Cell.TRIED: 10, Cell.FAILED: 1}
+    assert [group.cell for group in history.groups[199:203]] == [
         Cell.PRIMARY,
         Cell.TRIED,
         Cell.SECONDARY,
         Cell.SECONDARY,
     ]
-    assert [n for n, group in enumerate(record.groups, start=1) if group.probed] == list(range(222, 401, 21))
-    assert {n for n, group in enumerate(record.groups, start=1) if group.fault} == set(range(201, 402))
-    assert {group.state for group in record.groups[:200]} == {"closed"}
-    assert {group.state for group in record.groups[200:]} == {"open"}
-    assert (record.retries, record.opened, record.probes, record.behind) == (14, 1, 9, 0.8)
+    assert [n for n, group in enumerate(history.groups, start=1) if group.probed] == list(range(222, 401, 21))
+    assert {n for n, group in enumerate(history.groups, start=1) if group.fault} == set(range(201, 402))
+    assert {group.state for group in history.groups[:200]} == {"closed"}
+    assert {group.state for group in history.groups[200:]} == {"open"}
+    assert (history.retries, history.opened, history.probes, history.behind) == (14, 1, 9, 0.8)
 
 
 def test_a_long_run_is_kept_in_groups_that_show_the_worst() -> None:
-    record = recorded(started(requests=0))
+    history = recorded(started(requests=0))
     for n in range(1, 10_001):
-        record.apply(
+        history.apply(
             read(n, endpoint=None, ok=False, error="both") if n == 7_000 else read(n, ms=80.0 if n == 9 else 2.0)
         )
-        assert len(record.groups) <= GROUPS
-    assert record.reads == 10_000
-    assert record.per == 8
-    assert len(record.groups) == math.ceil(10_000 / 8)
-    failed = [index for index, group in enumerate(record.groups) if group.cell is Cell.FAILED]
+        assert len(history.groups) <= GROUPS
+    assert history.reads == 10_000
+    assert history.per == 8
+    assert len(history.groups) == math.ceil(10_000 / 8)
+    failed = [index for index, group in enumerate(history.groups) if group.cell is Cell.FAILED]
     assert failed == [(7_000 - 1) // 8]
-    assert [group.ms for group in record.groups[:3]] == [2.0, 80.0, 2.0]
-    assert record.counts[Cell.PRIMARY] == 9_999
+    assert [group.ms for group in history.groups[:3]] == [2.0, 80.0, 2.0]
+    assert history.counts[Cell.PRIMARY] == 9_999
 
 
 def test_quantiles_are_those_of_the_whole_run_to_two_per_cent() -> None:
@@ -90,9 +90,9 @@ def test_the_story_of_an_outage() -> None:
     for first in (12, 33):
         events += [aside(n, 20 - n + first) for n in range(first, first + 20)]
         events += probe(first + 20, fails=first == 12)
-    record = recorded(*events, ev.CleanedUp(t=9.0, container="c"))
+    history = recorded(*events, ev.CleanedUp(t=9.0, container="c"))
     until = "the next 20 reads go to the secondary"
-    assert told(record) == [
+    assert told(history) == [
         ("11", "Fault 503 is ON: the primary answers reads with 503."),
         (
             "11",
@@ -105,8 +105,8 @@ def test_the_story_of_an_outage() -> None:
         ("53", "The primary answered the probe. The circuit is closed: reads go to the primary again."),
         ("", "Container c is deleted."),
     ]
-    assert outcome.headline(record) == "53 of 1,000 reads, all answered"
-    assert outcome.story(record) == [
+    assert headline.headline(history) == "53 of 1,000 reads, all answered"
+    assert headline.outcome(history) == [
         "11 by the primary, 42 by the secondary (seen 0.8 s behind at most).",
         "The circuit opened once, was probed twice and is closed again.",
     ]
@@ -152,28 +152,28 @@ def test_attempts_that_open_the_circuit_are_told_by_that_and_others_by_themselve
 
 
 def test_a_run_of_many_events_keeps_the_first_and_the_last() -> None:
-    record = recorded(started(requests=0))
+    history = recorded(started(requests=0))
     for n in range(1, 2001, 2):
         for event in trip(n):
-            record.apply(event)
+            history.apply(event)
         for event in probe(n + 1, fails=False):
-            record.apply(event)
-    first, omitted, last = record.chronicle.chosen(14)
+            history.apply(event)
+    first, omitted, last = history.log.chosen(14)
     assert (len(first), len(last)) == (4, 10)
     assert omitted == 2000 - 14
     assert [each.first for each in first] == [1, 2, 3, 4]
     assert [each.first for each in last] == list(range(1991, 2001))
-    assert len(list(record.chronicle)) <= 48
+    assert len(list(history.log)) <= 48
 
 
 def test_where_there_is_little_room_the_circuit_is_told_first() -> None:
-    record = recorded(*(event for _, event in whole()))
+    history = recorded(*(event for _, event in whole()))
     for most in range(1, 14):
-        first, omitted, last = record.chronicle.chosen(most)
+        first, omitted, last = history.log.chosen(most)
         assert len(first) + len(last) <= most
         assert [*first, *last][-1].text == "Container ra-grs-1 is deleted."
         assert omitted >= 0
-    first, _, last = record.chronicle.chosen(6)
+    first, _, last = history.log.chosen(6)
     assert any("The circuit is open" in each.text for each in [*first, *last])
 
 
@@ -188,7 +188,7 @@ def test_where_there_is_little_room_the_circuit_is_told_first() -> None:
     ],
 )
 def test_the_headline_says_how_it_came_out(events: list[ev.Event], line: str) -> None:
-    assert outcome.headline(recorded(started(requests=3), *events)) == line
+    assert headline.headline(recorded(started(requests=3), *events)) == line
 
 
 def test_times_are_read_like_a_watch() -> None:
@@ -236,26 +236,26 @@ def test_the_numbers_below_an_axis_never_collide(room: int) -> None:
 
 def test_a_fault_that_no_read_met_is_not_told_of() -> None:
     """f on and off within a pause, and on again much later."""
-    record = recorded(started())
+    history = recorded(started())
     for n in range(1, 41):
-        record.apply(read(n))
-    record.apply(ev.Paused(t=3.0, n=40))
+        history.apply(read(n))
+    history.apply(ev.Paused(t=3.0, n=40))
     for on in (True, False):
-        record.apply(ev.FaultSwitched(t=3.1, kind="503", on=on))
-    record.apply(ev.Resumed(t=3.2, n=40))
+        history.apply(ev.FaultSwitched(t=3.1, kind="503", on=on))
+    history.apply(ev.Resumed(t=3.2, n=40))
     for n in range(41, 101):
-        record.apply(read(n))
-    record.apply(ev.FaultSwitched(t=9.0, kind="503", on=True))
-    record.apply(read(101, endpoint="secondary", attempts=6))
-    record.apply(ev.FaultSwitched(t=9.5, kind="503", on=False))
-    record.apply(read(102))
-    faults = [(which, text) for which, text in told(record) if text.startswith("Fault")]
+        history.apply(read(n))
+    history.apply(ev.FaultSwitched(t=9.0, kind="503", on=True))
+    history.apply(read(101, endpoint="secondary", attempts=6))
+    history.apply(ev.FaultSwitched(t=9.5, kind="503", on=False))
+    history.apply(read(102))
+    faults = [(which, text) for which, text in told(history) if text.startswith("Fault")]
     assert faults == [("101", "Fault 503 is ON: the primary answers reads with 503."), ("102", "Fault 503 is off.")]
 
 
 def test_of_three_switches_between_two_reads_one_is_told() -> None:
-    record = recorded(started(), read(1))
+    history = recorded(started(), read(1))
     for on in (True, False, True):
-        record.apply(ev.FaultSwitched(t=3.1, kind="503", on=on))
-    faults = [(which, text) for which, text in told(record) if text.startswith("Fault")]
+        history.apply(ev.FaultSwitched(t=3.1, kind="503", on=on))
+    faults = [(which, text) for which, text in told(history) if text.startswith("Fault")]
     assert faults == [("2", "Fault 503 is ON: the primary answers reads with 503.")]

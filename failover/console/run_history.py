@@ -6,7 +6,7 @@ import math
 from collections import Counter
 from dataclasses import dataclass, field
 
-from failover.console.chronicle import Chronicle
+from failover.console.event_log import EventLog
 from failover.console.view import Cell, cell_of
 from failover.demo import events as ev
 
@@ -61,7 +61,7 @@ class Spread:
 
 
 @dataclass
-class Record:
+class RunHistory:
     """The run so far. `apply` each event, in order, then read the attributes.
 
     The reads are kept as `groups` of `per` each, of which the last may hold fewer; `per` is 1 until there are more
@@ -86,7 +86,7 @@ class Record:
     behind: float | None = None  # seconds, the most that the secondary was seen to be
     fault_on: bool = False
     cleaned_up: ev.CleanedUp | None = None
-    chronicle: Chronicle = field(default_factory=Chronicle)
+    log: EventLog = field(default_factory=EventLog)
     _probing: bool = False
 
     @property
@@ -102,7 +102,7 @@ class Record:
     def apply(self, event: ev.Event) -> None:
         """Take in what happened."""
         self.t = max(self.t, event.t)
-        self.chronicle.apply(event)
+        self.log.apply(event)
         match event:
             case ev.Started():
                 self.settings = event

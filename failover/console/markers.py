@@ -24,12 +24,12 @@ STYLE: Final = (
     f".o{{fill:none;stroke:{GROUND};stroke-linecap:round}}.cut{{fill:none;stroke:{GROUND}}}"
 )
 STATES: Final = {ev.CLOSED: "closed", ev.OPEN: "open", ev.HALF_OPEN: "half"}  # classes, as in STYLE
-MARKS: Final = {Cell.PRIMARY: "p", Cell.SECONDARY: "s", Cell.HEDGED: "t", Cell.TRIED: "t", Cell.FAILED: "x"}
+MARKERS: Final = {Cell.PRIMARY: "p", Cell.SECONDARY: "s", Cell.HEDGED: "t", Cell.TRIED: "t", Cell.FAILED: "x"}
 
 
-def marks(cell: Cell, places: list[tuple[float, float]], pitch: float) -> Iterator[str]:
+def markers(cell: Cell, places: list[tuple[float, float]], pitch: float) -> Iterator[str]:
     """All marks of one kind: squares, rings, discs and crosses, told apart without their colours."""
-    size, style = 0.74 * pitch, MARKS[cell]
+    size, style = 0.74 * pitch, MARKERS[cell]
     if not places:
         return
     starts = [f"M{svg.number(x - size / 2)} {svg.number(y)}" for x, y in places]

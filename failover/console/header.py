@@ -1,0 +1,146 @@
+"""The head of the screen: the account, and as large as the room allows, which endpoint answers."""
+
+from __future__ import annotations
+
+from rich.text import Text
+
+from failover.console import narrator
+from failover.console.big_text import blocks, halves, pixels
+from failover.console.charset import ALARM, ASCII, CELL_STYLES, gauge
+from failover.console.render_context import MARGIN, NARROW, WIDE, WIDEST, RenderContext
+from failover.console.view import Cell, Stage
+from failover.demo import events as ev
+
+_SLOW = 0.5  # seconds after which a read without an answer is worth a word
+_WORDS = {
+    Cell.PRIMARY: "PRIMARY",
+    Cell.SECONDARY: "SECONDARY",
+    Cell.HEDGED: "SECONDARY",
+    Cell.TRIED: "SECONDARY",
+    Cell.FAILED: "NEITHER",
+}
+
+
+def title(context: RenderContext, _rows: int) -> list[Text]:
+    """Which account is read."""
+    account = narrator.clean(context.view.settings.account) if context.view.settings else "starting"
+    if context.width < NARROW:
+        return [Text(account, "bold")]
+    return [Text.assemble(" ", ("RA-GRS failover", "bold"), f" {context.charset.separator} {account}")]
+
+
+def rule(context: RenderContext, _rows: int) -> list[Text]:
+    """A line across."""
+    return [Text(context.charset.rule * context.width, "dim")]
+
+
+def word_rows(context: RenderContext) -> tuple[int, ...]:
+    """The heights at which the word looks its best on this screen."""
+    if context.width < WIDE:
+        return (1, 2)
+    if context.charset is ASCII:
+        return (1, 2, 5)
+    return (1, 2, 3, 5) if context.width >= WIDEST else (1, 2, 3)
+
+
+def word(context: RenderContext, rows: int) -> list[Text]:
+    """Which endpoint answered the last read, and beside it what else is true of that read."""
+    last = context.view.last
+    if last is None:
+        return _before_reading(context, rows)
+    cell = context.view.cells[-1]
+    if rows < 3:
+        return _small_word(context, cell, rows)
+    failed = [Text(narrator.clean(last.error or ""), "red")] if not last.ok else _secondary(context)
+    beside = [_count(context), _answer(context), *([Text()] if rows >= 5 else []), *failed]
+    beside += [Text()] * (rows - len(beside))
+    left = len(_letters(context, "SECONDARY", rows)[0]) + MARGIN + 2
+    lines = []
+    for row, right in zip(_letters(context, _WORDS[cell], rows), beside, strict=True):
+        line = Text.assemble(context.margin, (row, CELL_STYLES[cell]))
+        line.pad_right(left - line.cell_len)
+        lines.append(line.append_text(right))
+    return lines
+
+
+def _letters(context: RenderContext, name: str, rows: int) -> list[str]:
+    if context.charset is ASCII:
+        return pixels(name)
+    return blocks(name) if rows >= 5 else halves(name)
+
+
+def _small_word(context: RenderContext, cell: Cell, rows: int) -> list[Text]:
+    name, style = _WORDS[cell], f"reverse bold {CELL_STYLES[cell]}"
+    count = _count(context)
+    first = Text.assemble(context.margin, (f" {' '.join(name)} ", style), "  ", count)
+    if first.cell_len > context.width:
+        total = context.view.settings.requests if context.view.settings else 0
+        first = Text.assemble(context.margin, (name, style), " ", f"{context.view.reads}{f'/{total}' if total else ''}")
+    if first.cell_len > context.width:
+        first = Text.assemble(context.margin, (name, style), " ", f"{context.view.reads}")
+    if first.cell_len > context.width:
+        first = Text(name, style)
+    if rows < 2:
+        waited = _waited(context)
+        return [first.append(f"  {waited}" if waited else "")]
+    second = Text.assemble(context.margin, _answer(context))
+    for each in _secondary(context):
+        second.append("   ").append_text(each)
+    return [first, second]
+
+
+def _count(context: RenderContext) -> Text:
+    total = context.view.settings.requests if context.view.settings else 0
+    return Text.assemble("read ", (f"{context.view.reads:,}", "bold"), f" of {total:,}" if total else "")
+
+
+def _waited(context: RenderContext) -> str | None:
+    """For how long the read that is under way has had no answer, once that is worth a word."""
+    waited = context.view.under_way(context.now)
+    return None if waited is None or waited < _SLOW else narrator.seconds(waited)
+
+
+def _answer(context: RenderContext) -> Text:
+    waited, last = _waited(context), context.view.last
+    if waited is not None:
+        return Text(f"read {context.view.reads + 1:,}: {waited} so far", "bold")
+    if last is None:
+        return Text()
+    ms = f"{last.ms:,.1f} ms" if last.ms < 1000 else f"{last.ms / 1000:,.1f} s"
+    return Text(f"answered in {ms}" if last.ok else f"gave up after {ms}")
+
+
+def _secondary(context: RenderContext) -> list[Text]:
+    """Whether there is a net, and how old what the secondary holds may be."""
+    view = context.view
+    if not view.net:
+        return [Text.assemble((" NO NET ", ALARM), " secondary down")]
+    reading = view.last is not None and view.last.endpoint == ev.SECONDARY
+    if view.staleness is None:
+        return [Text("its age is not known")] if reading else []
+    age = narrator.seconds(view.staleness)
+    return [Text(f"data may be {age} old") if reading else Text(f"secondary {age} behind", "dim")]
+
+
+def _before_reading(context: RenderContext, rows: int) -> list[Text]:
+    view, margin = context.view, context.margin
+    if view.stage is Stage.FINISHED:
+        lines = [Text.assemble(margin, ("Finished", "bold"), " before the first read")]
+    elif view.stage is Stage.STARTING:
+        lines = [Text.assemble(margin, ("Uploading ", "bold"), "the blob to the primary")]
+    elif view.stage is Stage.READING:
+        waited = _waited(context)
+        lines = [Text.assemble(margin, ("Reading", "bold"), f" for {waited}, no answer yet" if waited else "")]
+    else:
+        wait = view.waiting
+        told = f"{narrator.seconds(wait.seconds)} of at most {narrator.seconds(wait.limit)}" if wait else "a moment"
+        if rows == 1:
+            return [Text.assemble(margin, ("Waiting", "bold"), f" {told}")]
+        length = max(4, min(40, context.width - 30))
+        share = min(1.0, wait.seconds / wait.limit) if wait and wait.limit > 0 else 0.0
+        bar = gauge(round(share * length), length, context.charset, length)
+        lines = [
+            Text.assemble(margin, ("Waiting for the secondary", "bold"), " to have the blob too"),
+            Text.assemble(margin, (bar, "cyan"), f"  {told}"),
+        ]
+    return [Text(), *lines] if rows >= 5 else lines
