@@ -7,10 +7,7 @@ the rows of the terminal are dealt out in its order until none is left.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
-from rich.console import Console, ConsoleOptions, RenderResult
-from rich.segment import Segment
 from rich.text import Text
 
 from failover.console.charset import ASCII, UNICODE, cut
@@ -18,7 +15,7 @@ from failover.console.diagram import circuit, circuit_rows
 from failover.console.footer import box, box_rows, footer, news
 from failover.console.header import rule, title, word, word_rows
 from failover.console.reads import counts, latency, legend, strip, strip_rows
-from failover.console.render_context import ENDLESS, RenderContext
+from failover.console.render_context import ENDLESS, Picture, RenderContext
 from failover.console.view import View
 
 _Draw = Callable[[RenderContext, int], list[Text]]
@@ -61,28 +58,6 @@ _STEPS = (
 )  # fmt: skip
 _BOX = 6  # rows of the box at the end of a round; where it takes the news' place, nothing else is to move
 _SHORT, _TALL = 24, 30  # rows that a pause's box and the news before it have room on together
-
-
-@dataclass(frozen=True)
-class Picture:
-    """Lines of text, drawn as they stand: never wrapped, and nothing after the last one that would scroll."""
-
-    lines: tuple[Text, ...]
-
-    @property
-    def plain(self) -> str:
-        """The picture without its styles."""
-        return "\n".join(line.plain for line in self.lines)
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        """Draw the lines one by one; as one long text they would cost several times as much."""
-        for index, line in enumerate(self.lines):
-            if index:
-                yield Segment.line()
-            if line.spans:
-                yield from line.render(console)
-            else:  # which forgets the style of a line that has but one
-                yield Segment(line.plain, console.get_style(line.style))
 
 
 def render(view: View, width: int, height: int, *, now: float | None = None, ascii_only: bool = False) -> Picture:

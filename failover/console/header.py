@@ -5,8 +5,7 @@ from __future__ import annotations
 from rich.text import Text
 
 from failover.console import narrator
-from failover.console.big_text import blocks, halves, pixels
-from failover.console.charset import ALARM, ASCII, CELL_STYLES, gauge
+from failover.console.charset import ALARM, ASCII, CELL_STYLES, Charset, gauge
 from failover.console.render_context import MARGIN, NARROW, WIDE, WIDEST, RenderContext
 from failover.console.view import Cell, Stage
 from failover.demo import events as ev
@@ -19,6 +18,23 @@ _WORDS = {
     Cell.TRIED: "SECONDARY",
     Cell.FAILED: "NEITHER",
 }
+_FONT = {
+    "A": (" ## ", "#  #", "####", "#  #", "#  #"),
+    "C": (" ###", "#   ", "#   ", "#   ", " ###"),
+    "D": ("### ", "#  #", "#  #", "#  #", "### "),
+    "E": ("####", "#   ", "### ", "#   ", "####"),
+    "H": ("#  #", "#  #", "####", "#  #", "#  #"),
+    "I": ("###", " # ", " # ", " # ", "###"),
+    "M": ("#   #", "## ##", "# # #", "#   #", "#   #"),
+    "N": ("#   #", "##  #", "# # #", "#  ##", "#   #"),
+    "O": (" ## ", "#  #", "#  #", "#  #", " ## "),
+    "P": ("### ", "#  #", "### ", "#   ", "#   "),
+    "R": ("### ", "#  #", "### ", "# # ", "#  #"),
+    "S": (" ###", "#   ", " ## ", "   #", "### "),
+    "T": ("#####", "  #  ", "  #  ", "  #  ", "  #  "),
+    "Y": ("#   #", " # # ", "  #  ", "  #  ", "  #  "),
+}
+_HALVES = {(" ", " "): " ", ("#", " "): "▀", (" ", "#"): "▄", ("#", "#"): "█"}
 
 
 def title(context: RenderContext, _rows: int) -> list[Text]:
@@ -54,19 +70,28 @@ def word(context: RenderContext, rows: int) -> list[Text]:
     failed = [Text(narrator.clean(last.error or ""), "red")] if not last.ok else _secondary(context)
     beside = [_count(context), _answer(context), *([Text()] if rows >= 5 else []), *failed]
     beside += [Text()] * (rows - len(beside))
-    left = len(_letters(context, "SECONDARY", rows)[0]) + MARGIN + 2
+    left = len(big_text("SECONDARY", rows, context.charset)[0]) + MARGIN + 2
     lines = []
-    for row, right in zip(_letters(context, _WORDS[cell], rows), beside, strict=True):
+    for row, right in zip(big_text(_WORDS[cell], rows, context.charset), beside, strict=True):
         line = Text.assemble(context.margin, (row, CELL_STYLES[cell]))
         line.pad_right(left - line.cell_len)
         lines.append(line.append_text(right))
     return lines
 
 
-def _letters(context: RenderContext, name: str, rows: int) -> list[str]:
-    if context.charset is ASCII:
-        return pixels(name)
-    return blocks(name) if rows >= 5 else halves(name)
+def big_text(word: str, rows: int, charset: Charset) -> list[str]:
+    """The word five or three lines high, so large that it is read from across the room.
+
+    Three lines take two pixels to a character, five in Unicode two characters to a pixel. Raises KeyError on a letter
+    that no word of the screen has.
+    """
+    pixels = [" ".join(_FONT[letter][row] for letter in word) for row in range(5)]
+    if charset is ASCII:
+        return pixels
+    if rows >= 5:
+        return ["".join("██" if pixel == "#" else "  " for pixel in row) for row in pixels]
+    pixels.append(" " * len(pixels[0]))
+    return ["".join(_HALVES[pair] for pair in zip(pixels[y], pixels[y + 1], strict=True)) for y in (0, 2, 4)]
 
 
 def _small_word(context: RenderContext, cell: Cell, rows: int) -> list[Text]:

@@ -16,7 +16,8 @@ from typing import TextIO
 from rich.console import Console, ConsoleDimensions, ConsoleOptions, RenderResult
 from rich.live import Live
 
-from failover.console.frame import Picture, render
+from failover.console.frame import render
+from failover.console.render_context import Picture
 from failover.console.run_history import RunHistory
 from failover.console.summary import summary
 from failover.console.view import View

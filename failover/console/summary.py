@@ -9,9 +9,8 @@ from rich.text import Text
 from failover.console import headline
 from failover.console.charset import ASCII, CELL_STYLES, UNICODE, Charset, columns, cut, fold, runs
 from failover.console.event_log import Entry, moment, more
-from failover.console.frame import Picture
 from failover.console.layout import Scale, read_ticks, row_width, stretches
-from failover.console.render_context import MARGIN, NARROW
+from failover.console.render_context import MARGIN, NARROW, Picture
 from failover.console.run_history import Group, RunHistory, merged
 from failover.console.view import Cell, cells_of
 from failover.demo import events as ev
