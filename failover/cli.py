@@ -22,11 +22,11 @@ from typer.core import TyperCommand
 from failover import __version__
 from failover.console.keys import KeyReader, press
 from failover.console.live import LiveScreen, TrueSize, can_draw
-from failover.console.narrator import clean
 from failover.console.options import from_zero, one_of, positive, proxy_url, ranges, svg_file, whole
 from failover.console.plain import PlainLines, write_line
 from failover.console.report import Report
 from failover.console.sinks import JsonLines, Sinks, flush_or_forget, tell_stderr
+from failover.console.wording import clean
 from failover.demo.account import Account, BadSettings, find_account, stand_in_account, start_stand_in
 from failover.demo.certificates import trusting
 from failover.demo.cleanup import ABANDONED_AFTER, clean_up

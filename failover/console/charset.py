@@ -10,7 +10,7 @@ from operator import itemgetter
 from rich.cells import cell_len
 from rich.text import Text
 
-from failover.console.view import Cell
+from failover.console.run_state import Cell
 from failover.demo import events as ev
 
 # Green and magenta stay apart for most eyes, and on light and dark grounds alike. No colour stands alone: the

@@ -29,7 +29,7 @@ def circuit(context: RenderContext, rows: int) -> list[Text]:
         return lines
     if rows > 1:
         return [_diagram(context)[0], Text.assemble(context.margin, told, "  ", meter)]
-    state = context.view.state
+    state = context.run.state
     lit = (f"[{state.upper()}]", STATE_STYLES[state])
     if context.width >= NARROW:
         return [Text.assemble(context.margin, lit, " ", told)]
@@ -45,7 +45,7 @@ def _diagram(context: RenderContext) -> list[Text]:
     charset = context.charset
     line = Text.assemble(context.margin, (f"{charset.entering} ", "dim"))
     for state, arrow in ((ev.CLOSED, charset.arrow), (ev.OPEN, charset.both_ways), (ev.HALF_OPEN, "")):
-        lit = state == context.view.state
+        lit = state == context.run.state
         line.append(f"[ {state.upper()} ]" if lit else f"  {state}  ", STATE_STYLES[state] if lit else "")
         line.append(f" {arrow} " if arrow else " ", "dim")
     line.append(charset.rule + charset.corners[1], "dim")
@@ -56,27 +56,20 @@ def _diagram(context: RenderContext) -> list[Text]:
 
 def _counted(context: RenderContext) -> tuple[Text, Text]:
     """What leads to the next state: in words, and as a meter."""
-    view, charset, longest = context.view, context.charset, max(4, min(32, context.width - 50))
-    if view.state == ev.CLOSED:
-        if not view.threshold:
+    run, charset, longest = context.run, context.charset, max(4, min(32, context.width - 50))
+    if run.state == ev.CLOSED:
+        if not run.threshold:
             return Text(), Text()
-        some = view.failures > 0
-        meter = gauge(view.failures, view.threshold, charset, longest)
-        told = f"failures {view.failures} of {view.threshold}"
+        some = run.failures > 0
+        meter = gauge(run.failures, run.threshold, charset, longest)
+        told = f"failures {run.failures} of {run.threshold}"
         return Text(told, "bold" if some else ""), Text(meter, "red" if some else "dim")
-    if view.state == ev.HALF_OPEN:
-        return Text("one read probes the primary", "bold"), Text()
-    seconds = view.seconds_left(context.now)
+    meter = ""
+    seconds = run.seconds_left(context.now)
     if seconds is not None:
-        whole = max(view.cooldown or 0.0, seconds)
+        whole = max(run.cooldown or 0.0, seconds)
         meter = gauge(round(seconds / whole * longest) if whole else 0, longest, charset, longest)
-        told = f"{narrator.seconds(seconds)} until the probe"
-    elif view.reads_left is not None:
-        whole = max(view.reads_left, (view.settings.secondary_threshold if view.settings else None) or 0)
-        meter = gauge(view.reads_left, whole, charset, longest)
-        told = f"{narrator.reads(view.reads_left)} until the probe"
-    else:
-        return Text("the primary is left alone", "bold"), Text()
-    if not (seconds or view.reads_left):
-        told = "the next read is the probe"
-    return Text(told, "bold"), Text(meter, "magenta")
+    elif run.state == ev.OPEN and run.reads_left is not None:
+        most = max(run.reads_left, (run.settings.secondary_threshold if run.settings else None) or 0)
+        meter = gauge(run.reads_left, most, charset, longest)
+    return Text(narrator.until_probe(run, context.now), "bold"), Text(meter, "magenta")

@@ -6,12 +6,14 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Final, TypeVar
 
-from failover.console import headline, narrator, svg
+from failover.console import headline, svg
 from failover.console.charset import fold
-from failover.console.event_log import Entry, moment, more
+from failover.console.event_log import Entry
 from failover.console.layout import Scale, read_ticks, row_width, stretches
+from failover.console.narrator import more_events
 from failover.console.run_history import Group, RunHistory
-from failover.console.view import Cell, cells_of
+from failover.console.run_state import Cell
+from failover.console.wording import clean, moment
 from failover.demo import events as ev
 
 _WIDTH: Final = 900.0
@@ -98,8 +100,8 @@ def _strip(history: RunHistory, y: float) -> tuple[str, float]:
 
 def _legend(history: RunHistory, y: float) -> tuple[str, float]:
     """What the marks mean, and how many there are of each; below it what else is drawn."""
-    kind = narrator.clean(history.settings.fault, 20) if history.settings else ""
-    first = [(_marker_of(cell), f"{history.counts[cell]:,} {cell.value}") for cell in cells_of(history.settings)]
+    kind = clean(history.settings.fault, 20) if history.settings else ""
+    first = [(_marker_of(cell), f"{history.counts[cell]:,} {cell.value}") for cell in history.run.cells()]
     second: list[tuple[_Marker, str]] = []
     if any(group.fault for group in history.groups):
         second.append((_fault_marker, f"fault {kind} is on"))
@@ -170,7 +172,7 @@ def _timeline(history: RunHistory, y: float) -> tuple[str, float]:
     if faults:
         parts.append(svg.text(_LEFT - 10, y + 11, "fault", "d r"))
         parts += [_boxes(faults, y, bottom - y, "shade"), _boxes(faults, y, _LANE, "alarm")]
-        told = f"{narrator.clean(history.settings.fault, 20)} is on" if history.settings else ""
+        told = f"{clean(history.settings.fault, 20)} is on" if history.settings else ""
         labels += [each for left, wide in faults for each in _label(left, y, wide, told, "alarm")]
     by_state: dict[str, list[tuple[float, float]]] = {state: [] for state in _STATES}
     for state, left, wide in _spans(groups, step, lambda group: group.state):
@@ -246,7 +248,7 @@ def _news(history: RunHistory, y: float) -> tuple[str, float]:
     entries: list[Entry | None] = [*first, *([None] if omitted else []), *last]
     for entry in entries:
         if entry is None:
-            parts.append(svg.text(at, y, f"… {more(omitted)} …", "d"))
+            parts.append(svg.text(at, y, f"… {more_events(omitted)} …", "d"))
             y += 19
             continue
         parts.append(svg.text(_LEFT - 10, y, moment(entry.t), "d r"))

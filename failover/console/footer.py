@@ -8,6 +8,7 @@ from failover.console import narrator
 from failover.console.charset import cut, fold
 from failover.console.keys import footer as keys_now
 from failover.console.render_context import MARGIN, NARROW, WIDE, RenderContext
+from failover.console.wording import clean
 
 _TOLD = 3  # lines of advice at most: the box keeps its height when f changes what it says
 _DATED = 60  # columns from which there is room for the time of day
@@ -15,21 +16,11 @@ _DATED = 60  # columns from which there is room for the time of day
 
 def _advice(context: RenderContext, *, roomy: bool) -> list[str]:
     """What can be done now; where there is room, the first time also why there are two endpoints."""
-    view = context.view
-    if view.paused is None:
+    run = context.run
+    if run.paused is None:
         return []
-    told: tuple[str, ...] = ()
-    if not view.paused.asked:
-        proxy = view.settings is not None and view.settings.proxy is not None
-        fault = narrator.clean(view.fault, 20)
-        told = narrator.advice(
-            fault=fault,
-            fault_on=view.fault_on,
-            opened_by_fault=view.opened_by_fault and not view.outside,
-            state=view.state,
-            proxy=proxy,
-        )
-    first = roomy and view.pauses == 1 and bool(told)
+    told = narrator.what_now(run)
+    first = roomy and run.pauses == 1 and bool(told)
     if context.width < NARROW:
         return [line for each in (*told, narrator.KEYS_WHILE_PAUSED) for line in fold(each, context.width - 1)]
     width = min(context.width, WIDE) - 2 * MARGIN - 4
@@ -41,12 +32,12 @@ def _advice(context: RenderContext, *, roomy: bool) -> list[str]:
 
 def box_rows(context: RenderContext) -> int:
     """How many rows the box of a pause takes; 0 while the run is not paused."""
-    return len(_advice(context, roomy=True)) + 2 if context.view.paused else 0
+    return len(_advice(context, roomy=True)) + 2 if context.run.paused else 0
 
 
 def box(context: RenderContext, rows: int) -> list[Text]:
     """That the run is paused, and what can be done now."""
-    paused, charset = context.view.paused, context.charset
+    paused, charset = context.run.paused, context.charset
     if paused is None:
         return []
     advice = _advice(context, roomy=context.width >= NARROW)
@@ -72,12 +63,12 @@ def box(context: RenderContext, rows: int) -> list[Text]:
 
 def news(context: RenderContext, rows: int) -> list[Text]:
     """The last sentences, the newest at the bottom; one that does not fit whole is left out."""
-    shown = list(context.view.news)
-    if context.view.paused and shown and shown[-1].topic == "paused":
+    shown = list(context.history.log.recent)
+    if context.run.paused and shown and shown[-1].topic == "paused":
         shown.pop()  # the box says it
     lines: list[Text] = []
     for each in reversed(shown):
-        when = f"{context.view.dated(each.t)}  " if context.width >= _DATED else ""
+        when = f"{context.history.dated(each.t)}  " if context.width >= _DATED else ""
         folded = fold(each.text, context.width - len(when) - 2 * len(context.margin))
         if lines and len(lines) + len(folded) > rows:
             break
@@ -96,9 +87,9 @@ def news(context: RenderContext, rows: int) -> list[Text]:
 
 def footer(context: RenderContext, _rows: int) -> list[Text]:
     """The keys that do something now."""
-    view = context.view
-    keys = keys_now(paused=view.paused is not None, fault=narrator.clean(view.fault, 20), fault_on=view.fault_on)
-    key_style = "bold reverse" if view.paused else "bold"
+    run = context.run
+    keys = keys_now(paused=run.paused is not None, fault=clean(run.fault, 20), fault_on=run.fault_on)
+    key_style = "bold reverse" if run.paused else "bold"
     line = Text()
     for gap, told in ((3, keys), (1, keys), (1, [(key, does.split()[0]) for key, does in keys])):
         line = Text(" " if gap > 1 else "")

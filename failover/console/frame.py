@@ -1,4 +1,4 @@
-"""The picture of a run: `render(view, width, height)` is a function of its arguments and of nothing else.
+"""The picture of a run: `render(history, width, height)` is a function of its arguments and of nothing else.
 
 The screen is a stack of sections. Which of them are there, and how high, is decided by one table (`_STEPS`):
 the rows of the terminal are dealt out in its order until none is left.
@@ -16,7 +16,7 @@ from failover.console.footer import box, box_rows, footer, news
 from failover.console.header import rule, title, word, word_rows
 from failover.console.reads import counts, latency, legend, strip, strip_rows
 from failover.console.render_context import ENDLESS, Picture, RenderContext
-from failover.console.view import View
+from failover.console.run_history import RunHistory
 
 _Draw = Callable[[RenderContext, int], list[Text]]
 
@@ -60,14 +60,16 @@ _BOX = 6  # rows of the box at the end of a round; where it takes the news' plac
 _SHORT, _TALL = 24, 30  # rows that a pause's box and the news before it have room on together
 
 
-def render(view: View, width: int, height: int, *, now: float | None = None, ascii_only: bool = False) -> Picture:
+def render(
+    history: RunHistory, width: int, height: int, *, now: float | None = None, ascii_only: bool = False
+) -> Picture:
     """The screen as exactly `height` lines of at most `width` columns (both at least 1).
 
     `now` is the time in seconds since the start of the run, for what goes on between two events; without it, time
     stands still at the last event. `ascii_only` is for terminals whose encoding has nothing else.
     """
     width, height = max(1, width), max(1, height)
-    context = RenderContext(view, width, view.t if now is None else now, ASCII if ascii_only else UNICODE)
+    context = RenderContext(history, width, history.run.t if now is None else now, ASCII if ascii_only else UNICODE)
     lines: list[Text] = []
     for name, rows in _deal(context, height).items():
         drawn = _SECTIONS[name](context, rows)[:rows] if rows else []

@@ -7,7 +7,8 @@ from rich.text import Text
 from failover.console import narrator
 from failover.console.charset import ALARM, ASCII, CELL_STYLES, Charset, gauge
 from failover.console.render_context import MARGIN, NARROW, WIDE, WIDEST, RenderContext
-from failover.console.view import Cell, Stage
+from failover.console.run_state import Cell, Stage
+from failover.console.wording import clean, seconds
 from failover.demo import events as ev
 
 _SLOW = 0.5  # seconds after which a read without an answer is worth a word
@@ -39,7 +40,7 @@ _HALVES = {(" ", " "): " ", ("#", " "): "▀", (" ", "#"): "▄", ("#", "#"): "�
 
 def title(context: RenderContext, _rows: int) -> list[Text]:
     """Which account is read."""
-    account = narrator.clean(context.view.settings.account) if context.view.settings else "starting"
+    account = clean(context.run.settings.account) if context.run.settings else "starting"
     if context.width < NARROW:
         return [Text(account, "bold")]
     return [Text.assemble(" ", ("RA-GRS failover", "bold"), f" {context.charset.separator} {account}")]
@@ -61,13 +62,13 @@ def word_rows(context: RenderContext) -> tuple[int, ...]:
 
 def word(context: RenderContext, rows: int) -> list[Text]:
     """Which endpoint answered the last read, and beside it what else is true of that read."""
-    last = context.view.last
+    last = context.run.last
     if last is None:
         return _before_reading(context, rows)
-    cell = context.view.cells[-1]
+    cell = context.history.cells[-1]
     if rows < 3:
         return _small_word(context, cell, rows)
-    failed = [Text(narrator.clean(last.error or ""), "red")] if not last.ok else _secondary(context)
+    failed = [Text(clean(last.error or ""), "red")] if not last.ok else _secondary(context)
     beside = [_count(context), _answer(context), *([Text()] if rows >= 5 else []), *failed]
     beside += [Text()] * (rows - len(beside))
     left = len(big_text("SECONDARY", rows, context.charset)[0]) + MARGIN + 2
@@ -99,10 +100,10 @@ def _small_word(context: RenderContext, cell: Cell, rows: int) -> list[Text]:
     count = _count(context)
     first = Text.assemble(context.margin, (f" {' '.join(name)} ", style), "  ", count)
     if first.cell_len > context.width:
-        total = context.view.settings.requests if context.view.settings else 0
-        first = Text.assemble(context.margin, (name, style), " ", f"{context.view.reads}{f'/{total}' if total else ''}")
+        total = context.run.settings.requests if context.run.settings else 0
+        first = Text.assemble(context.margin, (name, style), " ", f"{context.run.reads}{f'/{total}' if total else ''}")
     if first.cell_len > context.width:
-        first = Text.assemble(context.margin, (name, style), " ", f"{context.view.reads}")
+        first = Text.assemble(context.margin, (name, style), " ", f"{context.run.reads}")
     if first.cell_len > context.width:
         first = Text(name, style)
     if rows < 2:
@@ -115,20 +116,20 @@ def _small_word(context: RenderContext, cell: Cell, rows: int) -> list[Text]:
 
 
 def _count(context: RenderContext) -> Text:
-    total = context.view.settings.requests if context.view.settings else 0
-    return Text.assemble("read ", (f"{context.view.reads:,}", "bold"), f" of {total:,}" if total else "")
+    total = context.run.settings.requests if context.run.settings else 0
+    return Text.assemble("read ", (f"{context.run.reads:,}", "bold"), f" of {total:,}" if total else "")
 
 
 def _waited(context: RenderContext) -> str | None:
     """For how long the read that is under way has had no answer, once that is worth a word."""
-    waited = context.view.under_way(context.now)
-    return None if waited is None or waited < _SLOW else narrator.seconds(waited)
+    waited = context.run.under_way(context.now)
+    return None if waited is None or waited < _SLOW else seconds(waited)
 
 
 def _answer(context: RenderContext) -> Text:
-    waited, last = _waited(context), context.view.last
+    waited, last = _waited(context), context.run.last
     if waited is not None:
-        return Text(f"read {context.view.reads + 1:,}: {waited} so far", "bold")
+        return Text(f"read {context.run.reads + 1:,}: {waited} so far", "bold")
     if last is None:
         return Text()
     ms = f"{last.ms:,.1f} ms" if last.ms < 1000 else f"{last.ms / 1000:,.1f} s"
@@ -137,28 +138,28 @@ def _answer(context: RenderContext) -> Text:
 
 def _secondary(context: RenderContext) -> list[Text]:
     """Whether there is a net, and how old what the secondary holds may be."""
-    view = context.view
-    if not view.net:
+    run = context.run
+    if not run.net:
         return [Text.assemble((" NO NET ", ALARM), " secondary down")]
-    reading = view.last is not None and view.last.endpoint == ev.SECONDARY
-    if view.staleness is None:
+    reading = run.last is not None and run.last.endpoint == ev.SECONDARY
+    if run.staleness is None:
         return [Text("its age is not known")] if reading else []
-    age = narrator.seconds(view.staleness)
+    age = seconds(run.staleness)
     return [Text(f"data may be {age} old") if reading else Text(f"secondary {age} behind", "dim")]
 
 
 def _before_reading(context: RenderContext, rows: int) -> list[Text]:
-    view, margin = context.view, context.margin
-    if view.stage is Stage.FINISHED:
+    run, margin = context.run, context.margin
+    if run.stage is Stage.FINISHED:
         lines = [Text.assemble(margin, ("Finished", "bold"), " before the first read")]
-    elif view.stage is Stage.STARTING:
+    elif run.stage is Stage.STARTING:
         lines = [Text.assemble(margin, ("Uploading ", "bold"), "the blob to the primary")]
-    elif view.stage is Stage.READING:
+    elif run.stage is Stage.READING:
         waited = _waited(context)
         lines = [Text.assemble(margin, ("Reading", "bold"), f" for {waited}, no answer yet" if waited else "")]
     else:
-        wait = view.waiting
-        told = f"{narrator.seconds(wait.seconds)} of at most {narrator.seconds(wait.limit)}" if wait else "a moment"
+        wait = run.waiting
+        told = narrator.waited(wait) if wait else "a moment"
         if rows == 1:
             return [Text.assemble(margin, ("Waiting", "bold"), f" {told}")]
         length = max(4, min(40, context.width - 30))

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from failover.console import narrator
 from failover.console.run_history import RunHistory
-from failover.console.view import Cell
+from failover.console.wording import clean, milliseconds, reads, seconds, times
 from failover.demo import events as ev
 
 _BEHIND = 0.05  # seconds; less is nothing on the screen
@@ -12,7 +11,7 @@ _BEHIND = 0.05  # seconds; less is nothing on the screen
 
 def account(history: RunHistory) -> str:
     """Which account was read."""
-    return narrator.clean(history.settings.account) if history.settings else "no account"
+    return clean(history.settings.account) if history.settings else "no account"
 
 
 def headline(history: RunHistory) -> str:
@@ -20,9 +19,7 @@ def headline(history: RunHistory) -> str:
     if not history.reads:
         return "Ended before the first read"
     total = history.settings.requests if history.settings else 0
-    many = (
-        narrator.reads(history.reads) if history.whole or not total else f"{history.reads:,} of {narrator.reads(total)}"
-    )
+    many = reads(history.reads) if history.whole or not total else f"{history.reads:,} of {reads(total)}"
     if history.failed:
         return f"{many}, {history.failed:,} failed"
     return f"{many}, {'answered' if history.reads == 1 else 'all answered'}"
@@ -32,23 +29,21 @@ def outcome(history: RunHistory) -> list[str]:
     """Who answered, how stale that may have been, and what the circuit did: a line each; none before the first read."""
     if not history.reads:
         return []
-    aside = [history.counts[each] for each in (Cell.SECONDARY, Cell.HEDGED, Cell.TRIED)]
-    primary, secondary = history.counts[Cell.PRIMARY], sum(aside)
-    told = [f"{primary:,} by the primary", f"{secondary:,} by the secondary"]
+    told = [f"{history.primary:,} by the primary", f"{history.secondary:,} by the secondary"]
     told += [f"{history.failed:,} by neither"] if history.failed else []
-    if secondary and history.behind is not None:
-        told[1] += f" (seen {narrator.seconds(history.behind)} behind at most)" if history.behind >= _BEHIND else ""
+    if history.secondary and history.behind is not None:
+        told[1] += f" (seen {seconds(history.behind)} behind at most)" if history.behind >= _BEHIND else ""
     told += [f"{history.hedged:,} asked both at the same time"] if history.hedged else []
     return [f"{', '.join(told)}.", _circuit(history)]
 
 
 def _circuit(history: RunHistory) -> str:
     if not history.opened:
-        return "The circuit never opened." if history.state == ev.CLOSED else f"The circuit is {history.state}."
-    did = [f"opened {narrator.times(history.opened)}"]
+        return "The circuit never opened." if history.run.state == ev.CLOSED else f"The circuit is {history.run.state}."
+    did = [f"opened {times(history.opened)}"]
     if history.probes:
-        did.append(f"was probed {narrator.times(history.probes)}")
-    did.append("is closed again" if history.state == ev.CLOSED else f"is {history.state} at the end")
+        did.append(f"was probed {times(history.probes)}")
+    did.append("is closed again" if history.run.state == ev.CLOSED else f"is {history.run.state} at the end")
     return f"The circuit {', '.join(did[:-1])} and {did[-1]}."
 
 
@@ -58,9 +53,9 @@ def latency(history: RunHistory) -> str:
     if most is None or slowest is None:
         return ""
     by = [(name, spread.quantile(0.5)) for name, spread in history.spreads.items()]
-    medians = [f"{ms(value)} ms {name}" for name, value in by if value is not None]
+    medians = [f"{milliseconds(value)} ms {name}" for name, value in by if value is not None]
     told = [f"median {', '.join(medians)}"] if medians else []
-    told += [f"p99 {ms(most)}", f"slowest {ms(slowest.ms)} (read {slowest.n:,})"]
+    told += [f"p99 {milliseconds(most)}", f"slowest {milliseconds(slowest.ms)} (read {slowest.n:,})"]
     line = "; ".join(told)
     return f"{line[:1].upper()}{line[1:]}."
 
@@ -72,11 +67,6 @@ def rules(history: RunHistory) -> str:
         return ""
     threshold, aside = settings.retry_threshold, settings.secondary_threshold
     failures = "1 failure opens" if threshold == 1 else f"{threshold:,} failures in a row open"
-    until = f"{narrator.reads(aside)}" if aside is not None else narrator.seconds(settings.cooldown or 0.0)
+    until = f"{reads(aside)}" if aside is not None else seconds(settings.cooldown or 0.0)
     rate = f"{settings.rate:g} reads a second" if settings.rate else "as fast as they go"
     return f"{failures} the circuit, {until} later the primary is probed; {rate}"
-
-
-def ms(value: float) -> str:
-    """Milliseconds, as exact as a person wants them."""
-    return f"{value:.1f}" if value < 100 else f"{value:,.0f}"

@@ -20,7 +20,6 @@ from failover.console.frame import render
 from failover.console.render_context import Picture
 from failover.console.run_history import RunHistory
 from failover.console.summary import summary
-from failover.console.view import View
 from failover.demo import events as ev
 
 __all__ = ["LiveScreen", "TrueSize", "can_draw", "render"]
@@ -80,8 +79,8 @@ class LiveScreen:
 
         `clock` in seconds, monotonic; `time_of_day` in seconds since the epoch; `sleep` waits.
         """
-        self.view = View()
         self.history = RunHistory()
+        self._shown = RunHistory()  # the same, which lags behind while a half-open circuit is held
         self.lost = False
         self._console = console
         self._below = below + _PROMPT
@@ -115,13 +114,13 @@ class LiveScreen:
         with self._lock:
             if self._zero is None:
                 self._zero = self._clock() - event.t
-                self.view.start = self._time_of_day() - event.t
+                self._shown.start = self._time_of_day() - event.t
             self.history.apply(event)
             if self._probe is None or not isinstance(event, (*_OF_A_PROBE, *_BESIDE_IT)):
                 self._take_in(event)
                 return
             if isinstance(event, _BESIDE_IT):
-                self.view.apply(event)
+                self._shown.apply(event)
                 return
             self._probe.append(event)
             if not isinstance(event, ev.Read):
@@ -137,7 +136,7 @@ class LiveScreen:
         """Under the lock: what was kept back of a probe, and these."""
         kept, self._probe, self._holding = self._probe or [], None, False
         for event in (*kept, *events):
-            self.view.apply(event)
+            self._shown.apply(event)
         for event in events:
             if isinstance(event, ev.Transitioned) and (event.circuit, event.new) == (ev.PRIMARY, ev.HALF_OPEN):
                 self._probe, self._probed_at = [], self._clock()
@@ -224,7 +223,7 @@ class LiveScreen:
     def _paint(self, width: int, height: int) -> Picture:
         with self._lock:
             now = None if self._zero is None or self._holding else self._clock() - self._zero
-            return render(self.view, width, height, now=now, ascii_only=self._ascii)
+            return render(self._shown, width, height, now=now, ascii_only=self._ascii)
 
     def _keep_drawing(self) -> None:
         try:

@@ -1,33 +1,17 @@
-"""What happened, in plain words: the one place where events become sentences, for the live screen and the plain lines.
+"""Every sentence about what happens in a run: for the event log of screen, summary and report, and for the plain lines.
 
-A sentence needs more than its event: that the circuit opened is worth more with "answered 503 five times in
-a row" in front. The `Narrator` remembers the little that this takes.
+Most are told of one event, and of what was true before it. That the circuit opened is worth more with "answered 503
+five times in a row" in front.
 """
 
 from __future__ import annotations
 
-import re
-import unicodedata
 from dataclasses import dataclass
 
+from failover.console.run_state import ANOTHER, RunState
+from failover.console.wording import cause, clean, has_status, reads, seconds, times
 from failover.demo import events as ev
 
-_NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
-_STATUS = re.compile(r"\s*([1-5]\d\d)\b")
-_LONGEST = 300
-_CAUSES = tuple(
-    (re.compile(pattern, re.IGNORECASE), told)
-    for pattern, told in (
-        (r"proxy", "could not be reached through the proxy"),
-        (r"time[d -]*out|too slow|no answer", "did not answer in time"),
-        (r"broke off|incomplete", "broke off its answer"),
-        (r"refused", "refused the connection"),
-        (r"reset|aborted|closed|disconnect|broken", "cut the connection"),
-        (r"resolve|getaddrinfo|name or service|nodename", "could not be found"),
-        (r"certificate|TLS", "could not be trusted"),
-        (r"no connection", "could not be connected to"),
-    )
-)
 _EFFECTS = {
     "503": "the primary answers reads with 503",
     "timeout": "the primary does not answer reads",
@@ -35,53 +19,251 @@ _EFFECTS = {
     "slow": "the primary takes its time over reads",
     "down": "the primary's port is closed",
 }
+_ERROR = 120  # characters of it at most, where a sentence has said already what it means
 
-_ANOTHER = "another process"  # begins the reason of what another process has found out
 FIDDLER_RULE = "RA-GRS: fail primary reads with 503"
 WHY_TWO = "RA-GRS: the secondary is a copy in another region that may be read."
 KEYS_WHILE_PAUSED = "Any key resumes; f breaks or repairs, and stays here; q quits."
 
 
-def clean(text: str, longest: int = _LONGEST) -> str:
-    """The text on one line of at most `longest` characters, with nothing in it that a terminal would obey.
+@dataclass(frozen=True, slots=True)
+class Said:
+    """One sentence. Of sentences that follow each other with the same `topic`, only the last is news.
 
-    Errors carry what a server or a proxy wrote: line ends become spaces, control and formatting characters
-    (escape sequences, text that runs backwards, half a surrogate) their escapes.
+    `because` is what a failed probe met, where other probes may have met the same; else it is empty.
     """
-    text = " ".join(text[: longest * 2].split())
-    text = "".join(_escape(each) if unicodedata.category(each)[0] == "C" else each for each in text)
-    return text if len(text) <= longest else text[: longest - 3] + "..."
+
+    text: str
+    topic: str
+    bad: bool = False
+    because: str = ""
 
 
-def _escape(character: str) -> str:
-    code = ord(character)
-    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+def tell(event: ev.Event, run: RunState) -> Said | None:
+    """The sentence for this event; None when there is nothing to say (a read that was answered).
+
+    Args:
+        event: What happened.
+        run: What was true until then.
+    """
+    match event:
+        case ev.Started():
+            return Said(clean(event.account), "started")
+        case ev.Noted():
+            return Said(clean(event.text), f"note {event.text}")
+        case ev.Uploaded():
+            where = f"is on the primary, in container {clean(event.container)}."
+            return Said(f"{clean(event.blob)} ({event.bytes:,} bytes) {where}", "uploaded")
+        case ev.Waiting():
+            return Said(f"The secondary does not have it yet: {waited(event)}, look {event.attempts}.", "waiting")
+        case ev.Replicated():
+            return Said(f"The secondary has it too, {seconds(event.seconds)} after the upload.", "waiting")
+        case ev.Read(ok=False):
+            return _failed(event, run.failing_since or event.n)
+        case ev.Read(hedged=True):
+            return _hedged(event, run)
+        case ev.Read():
+            return _slow(event, run)
+        case ev.Retried():
+            more = "" if has_status(event.error) else f": {clean(event.error, _ERROR)}"
+            count = "it was the probe" if run.probing else f"failure {event.failures} of {event.threshold}"
+            return Said(f"Read {event.n:,}: the primary {cause(event.error)} ({count}){more}", f"attempts {event.n}")
+        case ev.Transitioned(circuit=ev.SECONDARY):
+            return _secondary_transition(event)
+        case ev.Transitioned() if event.reason.startswith(ANOTHER):
+            return _transition_of_another(event, run)
+        case ev.Transitioned():
+            return _transition(event, run)
+        case ev.FaultSwitched():
+            does = f"ON: {_EFFECTS.get(event.kind, 'reads of the primary fail')}" if event.on else "off"
+            who = f"Another process switched fault {clean(event.kind)}"
+            return Said(f"{who if event.by_another else f'Fault {clean(event.kind)} is'} {does}.", "fault")
+        case ev.Paused():
+            return Said(f"Paused after read {event.n:,}{', as you asked' if event.asked else ''}.", "paused")
+        case ev.Resumed():
+            return Said(f"Resumed after read {event.n:,}.", "resumed")
+        case ev.SecondarySeen():
+            return _secondary_seen(event, run)
+        case ev.Finished():
+            parts = f"{event.primary:,} primary, {event.secondary:,} secondary, {event.failed:,} failed"
+            return Said(f"Finished after {reads(event.reads)}: {parts}.", "finished", bad=event.failed > 0)
+        case ev.CleanedUp(container=container, error=None):
+            return Said(f"Container {clean(container)} is deleted.", "cleaned-up")
+        case ev.CleanedUp(container=container, error=error):
+            left = "could not be deleted (--clean-up removes it later)"
+            return Said(f"Container {clean(container)} {left}: {clean(str(error))}", "cleaned-up", bad=True)
+    return None
 
 
-def number(count: int) -> str:
-    """A count as one writes it in a sentence: words up to ten, then digits with their thousands apart."""
-    return _NUMBERS[count] if 0 <= count <= 10 else f"{count:,}"
+def why_failed(event: ev.Read) -> str:
+    """Why a read was not answered."""
+    return clean(event.error or "neither endpoint answered")
 
 
-def times(count: int) -> str:
-    """How often: once, twice, three times."""
-    return {1: "once", 2: "twice"}.get(count, f"{number(count)} times")
+def _failed(event: ev.Read, first: int) -> Said:
+    which = f"Read {event.n:,}" if first == event.n else f"Reads {first:,} to {event.n:,}"
+    return Said(f"{which} failed: {why_failed(event)}", f"failed {first}", bad=True)
 
 
-def reads(count: int) -> str:
-    """A number of reads, in digits."""
-    return f"{count:,} read{'' if count == 1 else 's'}"
+def _slow(event: ev.Read, run: RunState) -> Said | None:
+    if not event.failures or event.endpoint != ev.PRIMARY or event.state != ev.CLOSED:
+        return None
+    told = f"Read {event.n:,}: the primary took {seconds(event.ms / 1000)}. The answer is used, but counts"
+    return Said(f"{told} as failure {event.failures} of {run.threshold}.", f"attempts {event.n}")
 
 
-def seconds(value: float) -> str:
-    """A duration of `value` seconds, as exact as a person wants it: 0.8 s, 12 s, 3 min, 2 h, 3 days."""
-    if value < 9.95:
-        return f"{max(value, 0.0):.1f} s"
-    if value < 120:
-        return f"{value:.0f} s"
-    if value < 7200:
-        return f"{value / 60:.0f} min"
-    return f"{value / 3600:.0f} h" if value < 172800 else f"{value / 86400:.0f} days"
+def _hedged(event: ev.Read, run: RunState) -> Said:
+    first = run.hedging_since or event.n
+    which = f"Read {event.n:,} asks" if first == event.n else f"Reads {first:,} to {event.n:,} ask"
+    won = f", and the {event.endpoint} is quicker" if first == event.n else ""
+    after = (run.settings.hedge if run.settings else None) or 0.0
+    late = "while it probes the primary" if event.n == run.probe else f"after {seconds(after)} without an answer"
+    return Said(f"{which} the secondary too, {late}{won}.", f"hedged {first}")
+
+
+def _transition(event: ev.Transitioned, run: RunState) -> Said:
+    """What the primary's circuit does has the topic of the attempts before it: the outcome stands for them."""
+    topic = f"attempts {event.n}"
+    reason = clean(event.reason).rstrip(".")
+    if event.new == ev.HALF_OPEN:
+        which = "a read of this process" if _is_shared(run) else f"read {event.n:,}"  # others number theirs
+        return Said(f"The circuit is half-open: {which} probes the primary.", topic)
+    if event.new == ev.CLOSED:
+        if event.old == ev.HALF_OPEN:
+            return Said("The primary answered the probe. The circuit is closed: reads go to the primary again.", topic)
+        return Said(f"The circuit is closed ({reason}): reads go to the primary.", topic)
+    if event.old == ev.HALF_OPEN:
+        because = f"primary {run.why}" if run.why else reason.removeprefix("the probe failed: ")
+        told = f"The probe failed ({because}). The circuit is open again: {_until_probe(run)}."
+        return Said(told, topic, because=because if run.why else "")
+    why = f"Primary {run.why} {times(run.threshold)} in a row" if run.why else reason[:1].upper() + reason[1:]
+    why += "" if run.own else " (not by our fault: that is off)"
+    return Said(f"{why}. The circuit is open: {_until_probe(run)}.", topic)
+
+
+def _transition_of_another(event: ev.Transitioned, run: RunState) -> Said:
+    """What another process found out: it shares the circuit, and may be the one that probes."""
+    topic = f"attempts {event.n}"
+    if event.new == ev.HALF_OPEN:
+        return Said("The circuit is half-open: another process probes the primary.", topic)
+    if event.new == ev.CLOSED:
+        found = "The primary answered another process. The circuit is closed: reads go to the primary again."
+        return Said(found, topic)
+    found = "The probe of another process failed. The circuit is open again"
+    if event.old == ev.CLOSED:
+        found = "Another process found that the primary fails. The circuit is open"
+    return Said(f"{found}: {_until_probe(run)}.", topic)
+
+
+def _secondary_transition(event: ev.Transitioned) -> Said:
+    topic = f"secondary {event.n}"
+    if event.new == ev.HALF_OPEN:
+        return Said(f"The secondary's circuit is half-open: read {event.n:,} probes the secondary.", topic)
+    if event.new == ev.CLOSED:
+        return Said("The secondary answers again: its circuit is closed.", topic)
+    reason = clean(event.reason).rstrip(".")
+    return Said(f"The secondary's circuit is open ({reason}): there is no net.", topic, bad=True)
+
+
+def _until_probe(run: RunState) -> str:
+    if _is_shared(run):
+        return "reads go to the secondary until a process probes the primary"
+    threshold = run.settings.secondary_threshold if run.settings else None
+    if threshold is not None:
+        return f"the next {'read goes' if threshold == 1 else f'{threshold:,} reads go'} to the secondary"
+    if run.settings is not None and run.settings.cooldown is not None:
+        return f"for {seconds(run.settings.cooldown)} reads go to the secondary"
+    return "reads go to the secondary"
+
+
+def _is_shared(run: RunState) -> bool:
+    return run.settings is not None and run.settings.shared
+
+
+def _secondary_seen(event: ev.SecondarySeen, run: RunState) -> Said | None:
+    """Told where it has changed; that it answers from the beginning is no news."""
+    reached = None if run.secondary_seen is None else run.secondary_seen.reachable
+    if reached is event.reachable or (reached is None and event.reachable):
+        return None
+    if event.reachable:
+        return Said("The secondary answers again: there is a net.", "net")
+    return Said(f"The secondary {no_net(event)}.", "net", bad=True)
+
+
+def no_net(event: ev.SecondarySeen) -> str:
+    """That the secondary does not answer: the rest of a sentence about it."""
+    return f"does not answer{f' ({clean(event.error)})' if event.error else ''}: there is no net"
+
+
+def what_it_holds(event: ev.SecondarySeen) -> str:
+    """What a look at the secondary has found, change or not."""
+    if not event.reachable:
+        return no_net(event)
+    if event.staleness is None:
+        return "answers; how old its data may be is not known"
+    return f"answers; what it holds may be {seconds(event.staleness)} old"
+
+
+def waited(event: ev.Waiting) -> str:
+    """For how long the secondary has been waited for."""
+    return f"{seconds(event.seconds)} of at most {seconds(event.limit)}"
+
+
+def failed_probes(count: int, because: str) -> str:
+    """That so many probes of the primary failed, at least two; `because`: what each of them met."""
+    return f"{count:,} probes failed{f' ({because})' if because else ''}: it stayed open."
+
+
+def failed_probes_of_secondary(count: int) -> str:
+    """That so many probes of the secondary failed."""
+    if count == 1:
+        return "The secondary's probe failed. Its circuit is open again: there is no net."
+    return f"{count:,} probes of the secondary failed: there is no net."
+
+
+def and_before(text: str, count: int) -> str:
+    """A sentence of an attempt that led to nothing, with how many there were before it."""
+    return f"{text.rstrip('.')}, and {count:,} before it."
+
+
+def paused_for(duration: float) -> str:
+    """For how many seconds the run was paused."""
+    return f"Paused for {max(0.0, duration):.1f} s."
+
+
+def paused(count: int) -> str:
+    """How often the run was paused with nothing in between."""
+    return f"Paused {times(count)}."
+
+
+def more_events(count: int) -> str:
+    """What stands for entries that are left out."""
+    return f"and {count:,} more {'event' if count == 1 else 'events'}"
+
+
+def until_probe(run: RunState, now: float) -> str:
+    """What happens before the circuit's next state, while it is not closed; `now` in seconds since the start."""
+    if run.state == ev.HALF_OPEN:
+        return "probed by another process" if run.probed_by_another else "one read probes the primary"
+    left = run.seconds_left(now)
+    if left is None and run.reads_left is None:
+        return "the primary is left alone"
+    if not (left or run.reads_left):
+        return "the next read is the probe"
+    return f"{reads(run.reads_left or 0) if left is None else seconds(left)} until the probe"
+
+
+def what_now(run: RunState) -> tuple[str, ...]:
+    """What can be done now, at the end of a round, one sentence a line; nothing in a pause that was asked for."""
+    if run.paused is None or run.paused.asked or run.settings is None:
+        return ()
+    return advice(
+        fault=clean(run.fault, 20),
+        fault_on=run.fault_on,
+        opened_by_fault=run.opened_by_fault,
+        state=run.state,
+        proxy=run.settings.proxy is not None,
+    )
 
 
 def advice(*, fault: str, fault_on: bool, opened_by_fault: bool, state: str, proxy: bool) -> tuple[str, ...]:
@@ -112,238 +294,3 @@ def advice(*, fault: str, fault_on: bool, opened_by_fault: bool, state: str, pro
     if proxy:
         return (f"In Fiddler untick {rule}", "(it is not our own fault that fails the primary: that is off).", then)
     return ("The primary fails, and not by our fault: that is off.", f"Is it Fiddler? Then untick {rule}", then)
-
-
-@dataclass(frozen=True, slots=True)
-class Said:
-    """One sentence. Of sentences that follow each other with the same `topic`, only the last is news."""
-
-    text: str
-    topic: str
-    bad: bool = False
-
-
-class Narrator:
-    """Turns the events of one run into sentences, in order. Holds what the next sentences need, and no history.
-
-    Attributes:
-        outside: Whether the primary fails though this program's own fault is off: somebody else fails it.
-    """
-
-    def __init__(self) -> None:
-        """Start with no event heard."""
-        self.outside = False
-        self._fault_on = self._own = False  # the fault is on; it was, at some time during the read that is under way
-        self._threshold = 0
-        self._secondary_threshold: int | None = None
-        self._cooldown: float | None = None
-        self._shared = False
-        self._causes: set[str] = set()
-        self._failures = 0
-        self._probing = False
-        self._failed_from: int | None = None
-        self._hedged_from: int | None = None
-        self._hedge = 0.0
-        self._probe = 0  # the read that probed last
-        self._net: bool | None = None
-
-    def tell(self, event: ev.Event) -> Said | None:
-        """The sentence for this event; None when there is nothing to say (a read that was answered)."""
-        self._blame(event)
-        match event:
-            case ev.Started():
-                self._threshold = event.retry_threshold
-                self._secondary_threshold = event.secondary_threshold
-                self._cooldown = event.cooldown
-                self._shared = event.shared
-                self._hedge = event.hedge or 0.0
-                return Said(clean(event.account), "started")
-            case ev.Noted():
-                return Said(clean(event.text), f"note {event.text}")
-            case ev.Uploaded():
-                size = f"{event.bytes:,} bytes"
-                return Said(
-                    f"{clean(event.blob)} ({size}) is on the primary, in container {clean(event.container)}.",
-                    "uploaded",
-                )
-            case ev.Waiting():
-                told = f"{seconds(event.seconds)} of at most {seconds(event.limit)}"
-                return Said(f"The secondary does not have it yet: {told}, look {event.attempts}.", "waiting")
-            case ev.Replicated():
-                return Said(f"The secondary has it too, {seconds(event.seconds)} after the upload.", "waiting")
-            case ev.Read():
-                return self._read(event)
-            case ev.Retried():
-                return self._retried(event)
-            case ev.Transitioned():
-                return self._transition(event)
-            case ev.FaultSwitched():
-                if event.by_another:
-                    does = f"ON: {_EFFECTS.get(event.kind, 'reads of the primary fail')}" if event.on else "off"
-                    return Said(f"Another process switched fault {clean(event.kind)} {does}.", "fault")
-                does = f"is ON: {_EFFECTS.get(event.kind, 'reads of the primary fail')}" if event.on else "is off"
-                return Said(f"Fault {clean(event.kind)} {does}.", "fault")
-            case ev.Paused():
-                return Said(f"Paused after read {event.n:,}{', as you asked' if event.asked else ''}.", "paused")
-            case ev.Resumed():
-                return Said(f"Resumed after read {event.n:,}.", "resumed")
-            case ev.SecondarySeen():
-                return self._secondary(event)
-            case ev.Finished():
-                parts = f"{event.primary:,} primary, {event.secondary:,} secondary, {event.failed:,} failed"
-                return Said(f"Finished after {reads(event.reads)}: {parts}.", "finished", bad=event.failed > 0)
-            case ev.CleanedUp(error=None):
-                return Said(f"Container {clean(event.container)} is deleted.", "cleaned-up")
-            case ev.CleanedUp(error=error):
-                why = clean(str(error))
-                return Said(
-                    f"Container {clean(event.container)} could not be deleted (--clean-up removes it later): {why}",
-                    "cleaned-up",
-                    bad=True,
-                )
-        return None
-
-    def _blame(self, event: ev.Event) -> None:
-        match event:
-            case ev.FaultSwitched():
-                self._fault_on = event.on
-                self._own = self._own or event.on
-            case ev.Retried() | ev.Transitioned(circuit=ev.PRIMARY, new=ev.OPEN):
-                others = isinstance(event, ev.Transitioned) and event.reason.startswith(_ANOTHER)
-                self.outside = self.outside if others else not self._own
-            case ev.Transitioned(circuit=ev.PRIMARY, new=ev.CLOSED):
-                self.outside = False
-            case ev.Resumed():
-                self._own = self._fault_on
-            case ev.Read():
-                self.outside = self.outside and not (event.endpoint == ev.PRIMARY and not event.failures)
-                self._own = self._fault_on
-
-    def _read(self, event: ev.Read) -> Said | None:
-        hedged_from, self._hedged_from = self._hedged_from, None
-        if event.ok:
-            self._failed_from = None
-            if event.hedged:
-                self._hedged_from = hedged_from or event.n
-                return self._hedged(event, self._hedged_from)
-            if event.failures == 0 and event.state == ev.CLOSED:
-                self._forget_failures()
-            if event.failures and event.endpoint == ev.PRIMARY and event.state == ev.CLOSED:
-                count = f"failure {event.failures} of {self._threshold}"
-                told = f"Read {event.n:,}: the primary took {seconds(event.ms / 1000)}. The answer is used, but counts"
-                return Said(f"{told} as {count}.", f"attempts {event.n}")
-            return None
-        if self._failed_from is None:
-            self._failed_from = event.n
-        which = f"Read {event.n:,}" if self._failed_from == event.n else f"Reads {self._failed_from:,} to {event.n:,}"
-        return Said(
-            f"{which} failed: {clean(event.error or 'neither endpoint answered')}",
-            f"failed {self._failed_from}",
-            bad=True,
-        )
-
-    def _hedged(self, event: ev.Read, first: int) -> Said:
-        one = first == event.n
-        which = f"Read {event.n:,} asks" if one else f"Reads {first:,} to {event.n:,} ask"
-        late = (
-            "while it probes the primary"
-            if event.n == self._probe
-            else f"after {seconds(self._hedge)} without an answer"
-        )
-        won = f", and the {event.endpoint} is quicker" if one else ""
-        return Said(f"{which} the secondary too, {late}{won}.", f"hedged {first}")
-
-    def _retried(self, event: ev.Retried) -> Said:
-        why = cause(event.error)
-        self._causes.add(why)
-        self._failures = event.failures
-        more = "" if _STATUS.match(event.error) else f": {clean(event.error, 120)}"
-        count = "it was the probe" if self._probing else f"failure {event.failures} of {event.threshold}"
-        return Said(f"Read {event.n:,}: the primary {why} ({count}){more}", f"attempts {event.n}")
-
-    def _transition(self, event: ev.Transitioned) -> Said:
-        """What the primary's circuit does has the topic of the attempts before it: the outcome stands for them."""
-        reason = clean(event.reason).rstrip(".")
-        if event.circuit == ev.SECONDARY:
-            return self._secondary_transition(event, reason)
-        if reason.startswith(_ANOTHER):
-            return self._transition_of_another(event)
-        topic = f"attempts {event.n}"
-        self._probing = event.new == ev.HALF_OPEN
-        if self._probing:
-            self._probe = event.n
-            which = f"read {event.n:,}" if not self._shared else "a read of this process"  # once the others agree
-            return Said(f"The circuit is half-open: {which} probes the primary.", topic)
-        why, many = self._why(), self._failures or self._threshold
-        self._forget_failures()
-        if event.new == ev.CLOSED:
-            if event.old == ev.HALF_OPEN:
-                return Said(
-                    "The primary answered the probe. The circuit is closed: reads go to the primary again.", topic
-                )
-            return Said(f"The circuit is closed ({reason}): reads go to the primary.", topic)
-        if event.old == ev.HALF_OPEN:
-            why = f"primary {why}" if why else reason.removeprefix("the probe failed: ")
-            return Said(f"The probe failed ({why}). The circuit is open again: {self._until_probe()}.", topic)
-        why = f"Primary {why} {times(many)} in a row" if why else reason[:1].upper() + reason[1:]
-        why += " (not by our fault: that is off)" if self.outside else ""
-        return Said(f"{why}. The circuit is open: {self._until_probe()}.", topic)
-
-    def _transition_of_another(self, event: ev.Transitioned) -> Said:
-        """What another process found out: it shares the circuit, and may be the one that probes."""
-        topic = f"attempts {event.n}"
-        self._forget_failures()
-        self._probing = False
-        if event.new == ev.HALF_OPEN:
-            return Said("The circuit is half-open: another process probes the primary.", topic)
-        if event.new == ev.CLOSED:
-            return Said(
-                "The primary answered another process. The circuit is closed: reads go to the primary again.", topic
-            )
-        found = "The probe of another process failed. The circuit is open again"
-        if event.old == ev.CLOSED:
-            found = "Another process found that the primary fails. The circuit is open"
-        return Said(f"{found}: {self._until_probe()}.", topic)
-
-    def _secondary_transition(self, event: ev.Transitioned, reason: str) -> Said:
-        topic = f"secondary {event.n}"
-        if event.new == ev.HALF_OPEN:
-            return Said(f"The secondary's circuit is half-open: read {event.n:,} probes the secondary.", topic)
-        if event.new == ev.CLOSED:
-            return Said("The secondary answers again: its circuit is closed.", topic)
-        return Said(f"The secondary's circuit is open ({reason}): there is no net.", topic, bad=True)
-
-    def _until_probe(self) -> str:
-        if self._shared:
-            return "reads go to the secondary until a process probes the primary"
-        if self._secondary_threshold is not None:
-            one = self._secondary_threshold == 1
-            return f"the next {'read goes' if one else f'{self._secondary_threshold:,} reads go'} to the secondary"
-        if self._cooldown is not None:
-            return f"for {seconds(self._cooldown)} reads go to the secondary"
-        return "reads go to the secondary"
-
-    def _why(self) -> str:
-        """What all failures since the last success had in common; empty when none was reported."""
-        return "" if not self._causes else self._causes.copy().pop() if len(self._causes) == 1 else "failed"
-
-    def _forget_failures(self) -> None:
-        self._causes.clear()
-        self._failures = 0
-
-    def _secondary(self, event: ev.SecondarySeen) -> Said | None:
-        before, self._net = self._net, event.reachable
-        if before is event.reachable or (before is None and event.reachable):
-            return None
-        if event.reachable:
-            return Said("The secondary answers again: there is a net.", "net")
-        why = f" ({clean(event.error)})" if event.error else ""
-        return Said(f"The secondary does not answer{why}: there is no net.", "net", bad=True)
-
-
-def cause(error: str) -> str:
-    """What an endpoint did instead of answering, from the text of the error: the rest of a sentence about it."""
-    status = _STATUS.match(error)
-    if status:
-        return f"answered {status.group(1)}"
-    return next((told for pattern, told in _CAUSES if pattern.search(error)), "failed")

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import typer
 
-from failover.console.narrator import clean
+from failover.console.wording import clean
 
 SHORTEST: Final = 0.001  # seconds; less is none to a socket
 LONGEST: Final = 86400.0  # seconds; what sockets take is not endless

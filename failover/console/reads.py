@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 from rich.text import Text
 
-from failover.console import narrator
 from failover.console.charset import ALARM, CELL_STYLES, columns, runs
 from failover.console.render_context import ENDLESS, MARGIN, NARROW, RenderContext
-from failover.console.view import Cell, cells_of
+from failover.console.run_state import Cell
+from failover.console.wording import clean, milliseconds
 
 _LABEL = 6  # columns of a row's number
 _TEN = 10  # cells; rows are a multiple of it where that is possible
@@ -34,11 +34,11 @@ class _Rows:
 
     @classmethod
     def of(cls, context: RenderContext) -> _Rows:
-        view = context.view
-        label = 0 if context.width < NARROW else max(_LABEL, len(str(view.reads))) + 2
+        run = context.run
+        label = 0 if context.width < NARROW else max(_LABEL, len(str(run.reads))) + 2
         room = max(1, context.width - label - (MARGIN if label else 0))
         tens = room // _TEN * _TEN or room
-        every = view.settings.pause_every if view.settings else 0
+        every = run.settings.pause_every if run.settings else 0
         if not every:
             return cls(label, tens, tens)
         even = -(-every // -(-every // room))
@@ -61,29 +61,29 @@ class _Rows:
 
 def strip_rows(context: RenderContext) -> int:
     """How many rows all reads of the run take."""
-    total = context.view.settings.requests if context.view.settings else 1
+    total = context.run.settings.requests if context.run.settings else 1
     return _Rows.of(context).of_read(total) + 1 if total else ENDLESS
 
 
 def strip(context: RenderContext, rows: int) -> list[Text]:
     """One cell for each read, and a faint one for each to come; the newest row is always among them."""
-    view, layout = context.view, _Rows.of(context)
-    done = list(view.cells)
-    oldest = view.reads - len(done) + 1
-    total = (view.settings.requests if view.settings else 0) or _UNBOUNDED
+    history, layout = context.history, _Rows.of(context)
+    done = list(history.cells)
+    oldest = history.reads - len(done) + 1
+    total = (history.settings.requests if history.settings else 0) or _UNBOUNDED
     looks: dict[Cell | None, tuple[str, str]] = {
         cell: (context.charset.cells[cell], CELL_STYLES[cell]) for cell in Cell
     }
     looks[None] = (context.charset.unread, "dim")
-    top = max(0, layout.of_read(max(1, view.reads)) - rows + 1)
+    top = max(0, layout.of_read(max(1, history.reads)) - rows + 1)
     lines = []
     for row in range(top, top + rows):
         start, end = layout.first(row), min(layout.first(row + 1), total + 1)
         line = Text()
         if layout.label:
-            begun = start <= max(1, view.reads) and row % layout.in_round == 0
+            begun = start <= max(1, history.reads) and row % layout.in_round == 0
             line.append(f"{start:>{layout.label - 2}}  ", "" if begun else "dim")
-        shown = [done[n - oldest] if oldest <= n <= view.reads else None for n in range(start, end)]
+        shown = [done[n - oldest] if oldest <= n <= history.reads else None for n in range(start, end)]
         lines.append(line.append_text(runs(looks[cell] for cell in shown)))
     return lines
 
@@ -91,7 +91,7 @@ def strip(context: RenderContext, rows: int) -> list[Text]:
 def legend(context: RenderContext, _rows: int) -> list[Text]:
     """What the cells mean."""
     line = Text()
-    cells = cells_of(context.view.settings)
+    cells = context.run.cells()
     for gap, names in ((2, {each: each.value for each in cells}), (1, _SHORT)):
         line = Text(" " * _Rows.of(context).label)
         for cell in cells:
@@ -104,20 +104,20 @@ def legend(context: RenderContext, _rows: int) -> list[Text]:
 
 def latency(context: RenderContext, rows: int) -> list[Text]:
     """The last reads' milliseconds as columns, and how those of the last thousand are spread."""
-    view, label = context.view, _Rows.of(context).label
-    half, most = view.quantile(0.5), view.quantile(0.99)
+    history, label = context.history, _Rows.of(context).label
+    half, most = history.quantile(0.5), history.quantile(0.99)
     if half is None or most is None:
         return []
-    beside = f"p50 {_ms(half)}  p99 {_ms(most)}"
+    beside = f"p50 {milliseconds(half)}  p99 {milliseconds(most)}"
     room = context.width - label - len(beside) - 2 - MARGIN
     if room < _TEN:
         return [Text.assemble(" " * label, ("ms  ", "dim"), beside)]
     room = room // _TEN * _TEN
-    values = list(view.latencies)[-room:]
+    values = list(history.latencies)[-room:]
     top = max([4 * half, *(ms for ms, _ in values)])  # a healthy run stays low, and what is slow stands out
     lines = []
     for row, chart in enumerate(columns([(ms, _BARE[cell]) for ms, cell in values], top, rows, context.charset)):
-        head = "ms" if row == rows - 1 else _ms(top) if row == 0 else ""
+        head = "ms" if row == rows - 1 else milliseconds(top) if row == 0 else ""
         line = Text.assemble((f"{head:>{label - 2}}  ", "dim"), chart)
         if row == rows - 1:
             line.pad_right(label + room + 2 - line.cell_len)
@@ -128,16 +128,17 @@ def latency(context: RenderContext, rows: int) -> list[Text]:
 
 def counts(context: RenderContext, _rows: int) -> list[Text]:
     """How many reads each endpoint answered, and who fails the primary: our own fault, or somebody else."""
-    view = context.view
-    kind = narrator.clean(view.fault, 20)
-    told = {"primary": view.primary, "secondary": view.secondary, "retries": view.retries, "failed": view.failed}
-    if view.settings is not None and view.settings.hedge is not None:
-        told = {"primary": view.primary, "secondary": view.secondary, "hedged": view.hedged, "failed": view.failed}
-    own = Text(f" own fault {kind} is ON ", ALARM) if view.fault_on else Text(f" own fault {kind} is off ", "dim")
+    history, run = context.history, context.run
+    kind = clean(run.fault, 20)
+    hedges = run.settings is not None and run.settings.hedge is not None
+    told = {"primary": history.primary, "secondary": history.secondary}
+    told |= {"hedged": history.hedged} if hedges else {"retries": history.retries}
+    told["failed"] = history.failed
+    own = Text(f" own fault {kind} is ON ", ALARM) if run.fault_on else Text(f" own fault {kind} is off ", "dim")
     outside = Text(" failed from outside ", ALARM)
     badges = [own]
-    if view.outside:
-        badges = [Text.assemble(own, " ", outside), own if view.fault_on else outside]
+    if run.outside:
+        badges = [Text.assemble(own, " ", outside), own if run.fault_on else outside]
     few = [name for name in told if name not in ("retries", "hedged")]
     for gap, names in ((4, list(told)), (2, list(told)), (1, list(told)), (1, few)):
         line = Text(context.margin)
@@ -149,10 +150,6 @@ def counts(context: RenderContext, _rows: int) -> list[Text]:
             if line.cell_len + badge.cell_len + 2 <= context.width:
                 line.pad_right(context.width - line.cell_len - badge.cell_len - 1)
                 return [line.append_text(badge)]
-    alarm = "outside" if view.outside else f"{kind} ON" if view.fault_on else ""
+    alarm = "outside" if run.outside else f"{kind} ON" if run.fault_on else ""
     line = Text.assemble(context.margin, (alarm, ALARM), " " if alarm else "")
     return [line.append(" ".join(f"{name[0]}{count}" for name, count in told.items()))]
-
-
-def _ms(value: float) -> str:
-    return f"{value:.1f}" if value < 100 else f"{value:,.0f}"

@@ -9,7 +9,8 @@ from rich.segment import Segment
 from rich.text import Text
 
 from failover.console.charset import Charset
-from failover.console.view import View
+from failover.console.run_history import RunHistory
+from failover.console.run_state import RunState
 
 WIDE = 78  # columns that block letters, or the diagram, and a column beside them need
 WIDEST = 120  # the same with letters twice as large
@@ -22,10 +23,15 @@ ENDLESS = 1_000  # rows; no terminal has more
 class RenderContext:
     """One picture to be drawn, `width` columns wide, of the moment `now` seconds after the start."""
 
-    view: View
+    history: RunHistory
     width: int
     now: float
     charset: Charset
+
+    @property
+    def run(self) -> RunState:
+        """What is true of the run at this moment."""
+        return self.history.run
 
     @property
     def margin(self) -> str:

@@ -14,9 +14,9 @@ from pathlib import Path
 from types import TracebackType
 
 from failover.console.drawing import picture
-from failover.console.narrator import clean
 from failover.console.run_history import RunHistory
 from failover.console.sinks import tell_stderr
+from failover.console.wording import clean
 from failover.demo.events import Event
 
 

@@ -1,17 +1,25 @@
-"""The whole run as data that stays small however long it goes: what the summary and the picture are drawn from."""
+"""The whole run, folded once from its events: all that live screen, plain lines, summary and report are drawn from.
+
+A run may be endless (`--requests 0`), so everything here is bounded: reads are grouped, and the last of them and of
+the sentences are kept besides.
+"""
 
 from __future__ import annotations
 
 import math
-from collections import Counter
+import time
+from collections import Counter, deque
 from dataclasses import dataclass, field
 
 from failover.console.event_log import EventLog
-from failover.console.view import Cell, cell_of
+from failover.console.narrator import Said
+from failover.console.run_state import Cell, RunState
 from failover.demo import events as ev
 
 GROUPS = 2_000  # at most, an even number
-_CELLS = tuple(Cell)  # from the best to the worst
+_CELLS = 20_000  # more than the largest terminals hold
+_LATENCIES = 1_000
+_ORDER = tuple(Cell)  # from the best to the worst
 _STATES = (ev.CLOSED, ev.HALF_OPEN, ev.OPEN)
 _EXACT = 1.02  # latencies are counted in steps of two per cent
 
@@ -32,7 +40,7 @@ class Group:
     def joined(self, other: Group) -> Group:
         """Both as one."""
         return Group(
-            max(self.cell, other.cell, key=_CELLS.index),
+            max(self.cell, other.cell, key=_ORDER.index),
             max(self.ms, other.ms),
             self.fault or other.fault,
             max(self.state, other.state, key=_STATES.index),
@@ -64,30 +72,51 @@ class Spread:
 class RunHistory:
     """The run so far. `apply` each event, in order, then read the attributes.
 
-    The reads are kept as `groups` of `per` each, of which the last may hold fewer; `per` is 1 until there are more
-    than `GROUPS`. `start` is the time of day of t = 0, in seconds since the epoch, where somebody knows it.
+    Attributes:
+        start: The time of day of t = 0, in seconds since the epoch, where somebody knows it.
+        run: What is true at this moment.
+        log: What happened, in sentences.
+        counts: How many reads ended in each way.
+        retries: Failed attempts at the primary.
+        hedged: Reads that asked both endpoints at the same time.
+        opened: How often the primary's circuit opened; a probe that failed does not count.
+        probes: How often it was probed.
+        groups: The reads, as groups of `per` each, of which the last may hold fewer; `per` is 1 until there are more
+            than `GROUPS`.
+        cells: How the last reads ended, one by one.
+        latencies: How long the last thousand took, in milliseconds, and how they ended.
+        slowest: The read that took longest.
+        spread: How long all reads took; `spreads`: those that an endpoint answered.
+        behind: Seconds, the most that the secondary was seen to be.
     """
 
     start: float | None = None
-    settings: ev.Started | None = None
-    t: float = 0.0
-    reads: int = 0
+    run: RunState = field(default_factory=RunState)
+    log: EventLog = field(default_factory=EventLog)
     counts: Counter[Cell] = field(default_factory=Counter)
     retries: int = 0
     hedged: int = 0
     opened: int = 0
     probes: int = 0
-    state: str = ev.CLOSED
     groups: list[Group] = field(default_factory=list)
     per: int = 1
+    cells: deque[Cell] = field(default_factory=lambda: deque(maxlen=_CELLS))
+    latencies: deque[tuple[float, Cell]] = field(default_factory=lambda: deque(maxlen=_LATENCIES))
     slowest: ev.Read | None = None
     spread: Spread = field(default_factory=Spread)
     spreads: dict[str, Spread] = field(default_factory=lambda: {ev.PRIMARY: Spread(), ev.SECONDARY: Spread()})
-    behind: float | None = None  # seconds, the most that the secondary was seen to be
-    fault_on: bool = False
-    cleaned_up: ev.CleanedUp | None = None
-    log: EventLog = field(default_factory=EventLog)
-    _probing: bool = False
+    behind: float | None = None
+    _probed: bool = False
+
+    @property
+    def settings(self) -> ev.Started | None:
+        """What the run goes by; None before its first event."""
+        return self.run.settings
+
+    @property
+    def reads(self) -> int:
+        """How many reads are over."""
+        return self.run.reads
 
     @property
     def whole(self) -> bool:
@@ -95,48 +124,62 @@ class RunHistory:
         return self.settings is not None and 0 < self.settings.requests <= self.reads
 
     @property
+    def primary(self) -> int:
+        """How many reads the primary answered."""
+        return self.counts[Cell.PRIMARY]
+
+    @property
+    def secondary(self) -> int:
+        """How many reads the secondary answered."""
+        return sum(self.counts[each] for each in (Cell.SECONDARY, Cell.HEDGED, Cell.TRIED))
+
+    @property
     def failed(self) -> int:
         """How many reads nobody answered."""
         return self.counts[Cell.FAILED]
 
-    def apply(self, event: ev.Event) -> None:
-        """Take in what happened."""
-        self.t = max(self.t, event.t)
-        self.log.apply(event)
+    def quantile(self, part: float) -> float | None:
+        """The milliseconds that `part` (0 to 1) of the last thousand reads did not exceed; None before the first."""
+        ranked = sorted(ms for ms, _ in self.latencies)
+        return ranked[min(len(ranked) - 1, int(part * len(ranked)))] if ranked else None
+
+    def dated(self, t: float) -> str:
+        """The moment t as a person reads it: the local time of day, or seconds since the start."""
+        if self.start is None:
+            return f"{t:6.1f} s"
+        return time.strftime("%H:%M:%S", time.localtime(self.start + t))
+
+    def apply(self, event: ev.Event) -> Said | None:
+        """Take in what happened, and return its sentence, if it has one."""
+        said = self.log.add(event, self.run)
+        self.run.apply(event)
         match event:
-            case ev.Started():
-                self.settings = event
             case ev.Read():
                 self._read(event)
             case ev.Retried():
                 self.retries += 1
-            case ev.Transitioned(circuit=ev.PRIMARY):
-                self.state = event.new
-                self.opened += event.new == ev.OPEN and event.old == ev.CLOSED
-                if event.new == ev.HALF_OPEN:
-                    self.probes += 1
-                    self._probing = True
-            case ev.FaultSwitched():
-                self.fault_on = event.on
+            case ev.Transitioned(circuit=ev.PRIMARY, old=old, new=new):
+                self.opened += new == ev.OPEN and old == ev.CLOSED
+                self.probes += new == ev.HALF_OPEN
+                self._probed = self._probed or new == ev.HALF_OPEN
             case ev.SecondarySeen() if event.staleness is not None:
                 self.behind = max(event.staleness, self.behind or 0.0)
-            case ev.CleanedUp():
-                self.cleaned_up = event
+        return said
 
     def _read(self, event: ev.Read) -> None:
-        self.reads = event.n
-        cell = cell_of(event)
+        cell = Cell.of(event)
         self.counts[cell] += 1
         self.hedged += event.hedged
-        self.state = event.state
+        self.cells.append(cell)
+        self.latencies.append((event.ms, cell))
+        self.spread.add(event.ms)
         if event.endpoint is not None:
             self.spreads[event.endpoint].add(event.ms)
-        self.spread.add(event.ms)
         if self.slowest is None or event.ms > self.slowest.ms:
             self.slowest = event
-        group = Group(cell, event.ms, self.fault_on, event.state, self._probing)
-        self._probing = False
-        if (self.reads - 1) % self.per:
+        group = Group(cell, event.ms, self.run.fault_on, event.state, self._probed)
+        self._probed = False
+        if (event.n - 1) % self.per:
             self.groups[-1] = self.groups[-1].joined(group)
             return
         if len(self.groups) == GROUPS:

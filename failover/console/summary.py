@@ -8,11 +8,13 @@ from rich.text import Text
 
 from failover.console import headline
 from failover.console.charset import ASCII, CELL_STYLES, UNICODE, Charset, columns, cut, fold, runs
-from failover.console.event_log import Entry, moment, more
+from failover.console.event_log import Entry
 from failover.console.layout import Scale, read_ticks, row_width, stretches
+from failover.console.narrator import more_events
 from failover.console.render_context import MARGIN, NARROW, Picture
 from failover.console.run_history import Group, RunHistory, merged
-from failover.console.view import Cell, cells_of
+from failover.console.run_state import Cell
+from failover.console.wording import moment
 from failover.demo import events as ev
 
 _LABEL = 10  # columns before what goes by reads
@@ -81,7 +83,7 @@ def _strip(history: RunHistory, width: int, rows: int, charset: Charset) -> list
         row = groups[first : first + per_row]
         lines.append(line.append_text(runs((charset.cells[each.cell], CELL_STYLES[each.cell]) for each in row)))
     legend = Text(" " * _LABEL)
-    for cell in cells_of(history.settings):
+    for cell in history.run.cells():
         legend.append(charset.cells[cell], CELL_STYLES[cell]).append(f" {_NAMES[cell]}  ", "dim")
     legend.rstrip()
     if per == 1:
@@ -157,7 +159,7 @@ def _events(history: RunHistory, width: int, rows: int, charset: Charset) -> lis
         which = max([len(each.which) for each in [*first, *last]], default=0)
         lines = [line for entry in first for line in _brief(_told(entry, which, width, charset), charset)]
         if omitted and last and width >= NARROW:
-            lines.append(Text(f"{' ' * (_LABEL + which)}{charset.ellipsis} {more(omitted)}", "dim"))
+            lines.append(Text(f"{' ' * (_LABEL + which)}{charset.ellipsis} {more_events(omitted)}", "dim"))
         lines += [line for entry in last[:-1] for line in _brief(_told(entry, which, width, charset), charset)]
         lines += [line for entry in last[-1:] for line in _told(entry, which, width, charset)]
         if len(lines) <= rows:

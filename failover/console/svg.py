@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from xml.sax.saxutils import escape, quoteattr
 
-from failover.console.narrator import clean
+from failover.console.wording import clean
 
 # A picture in a README may load nothing: each of these is on the machine that shows it, or the last one is.
 FONTS = "ui-monospace,SFMono-Regular,Menlo,Consolas,'DejaVu Sans Mono','Liberation Mono',monospace"

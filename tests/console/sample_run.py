@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from failover.console.view import View
+from failover.console.run_history import RunHistory
 from failover.demo import events as ev
 
 ACCOUNT = "stand-in account on 127.0.0.1 (no Azure account is set)"
@@ -88,16 +88,16 @@ def whole() -> Iterator[tuple[str, ev.Event]]:
     yield "cleaned up", ev.CleanedUp(t=21.5, container="ra-grs-1")
 
 
-def view_of(stage: str) -> View:
-    """The view when the run has reached the end of this stage for the first time."""
-    view, reached = View(), False
+def history_at(stage: str) -> RunHistory:
+    """The history when the run has reached the end of this stage for the first time."""
+    history, reached = RunHistory(), False
     for name, event in whole():
         if reached and name != stage:
             break
-        view.apply(event)
+        history.apply(event)
         reached = reached or name == stage
     assert reached, stage
-    return view
+    return history
 
 
 STAGES = tuple(dict.fromkeys(stage for stage, _ in whole()))

@@ -10,8 +10,8 @@ import pytest
 
 from failover.console.report import Report
 from failover.console.run_history import RunHistory
+from failover.console.run_state import Cell
 from failover.console.summary import summary
-from failover.console.view import Cell, View
 from failover.demo import events as ev
 from tests.console.sample_run import read, started
 
@@ -29,39 +29,41 @@ def a_run() -> Iterator[ev.Event]:
 
 
 def test_the_strip_and_the_counts() -> None:
-    view = View()
+    history = RunHistory()
     for event in a_run():
-        view.apply(event)
-    assert list(view.cells)[3:10] == [Cell.PRIMARY, *[Cell.HEDGED] * 4, Cell.PRIMARY, Cell.PRIMARY]
-    assert (view.primary, view.secondary, view.hedged, view.failed) == (8, 4, 5, 0)
+        history.apply(event)
+    assert list(history.cells)[3:10] == [Cell.PRIMARY, *[Cell.HEDGED] * 4, Cell.PRIMARY, Cell.PRIMARY]
+    assert (history.primary, history.secondary, history.hedged, history.failed) == (8, 4, 5, 0)
 
 
 def test_a_row_of_them_is_one_piece_of_news() -> None:
-    view = View()
+    history = RunHistory()
     for event in a_run():
-        view.apply(event)
-    assert [each.text for each in view.news][-1] == "Reads 5 to 9 ask the secondary too, after 0.3 s without an answer."
+        history.apply(event)
+    assert [each.text for each in history.log.recent][
+        -1
+    ] == "Reads 5 to 9 ask the secondary too, after 0.3 s without an answer."
 
 
 def test_of_one_it_is_told_who_was_quicker() -> None:
-    view = View()
-    view.apply(started(hedge=0.3))
-    view.apply(hedged(1))
-    assert view.news[-1].text == (
+    history = RunHistory()
+    history.apply(started(hedge=0.3))
+    history.apply(hedged(1))
+    assert history.log.recent[-1].text == (
         "Read 1 asks the secondary too, after 0.3 s without an answer, and the secondary is quicker."
     )
 
 
 def test_of_a_probe_it_is_told_that_it_is_one() -> None:
-    view = View()
-    view.apply(started(hedge=0.3))
-    view.apply(ev.Transitioned(t=3.0, n=7, circuit="primary", old="open", new="half-open", reason="20 reads"))
-    view.apply(hedged(7, state="half-open"))
+    history = RunHistory()
+    history.apply(started(hedge=0.3))
+    history.apply(ev.Transitioned(t=3.0, n=7, circuit="primary", old="open", new="half-open", reason="20 reads"))
+    history.apply(hedged(7, state="half-open"))
     told = "Read 7 asks the secondary too, while it probes the primary, and the secondary is quicker."
-    assert view.news[-1].text == told
+    assert history.log.recent[-1].text == told
     reason = "the probe failed: no answer within 2 s"
-    view.apply(ev.Transitioned(t=5.0, n=9, circuit="primary", old="half-open", new="open", reason=reason))
-    assert view.news[-1].text.startswith("The probe failed (no answer within 2 s). The circuit is open again")
+    history.apply(ev.Transitioned(t=5.0, n=9, circuit="primary", old="half-open", new="open", reason=reason))
+    assert history.log.recent[-1].text.startswith("The probe failed (no answer within 2 s). The circuit is open again")
 
 
 def test_the_summary_and_the_picture(tmp_path: Path) -> None:

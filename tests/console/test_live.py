@@ -15,16 +15,16 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from failover.console.live import LiveScreen, render
-from failover.console.view import View
+from failover.console.run_history import RunHistory
 from failover.demo import events as ev
 from tests.clock import Clock
-from tests.console.sample_run import ACCOUNT, STAGES, aside, read, started, trip, view_of, whole
+from tests.console.sample_run import ACCOUNT, STAGES, aside, history_at, read, started, trip, whole
 
 SIZES = [(80, 24), (120, 40), (20, 5), (60, 15), (1, 1), (2, 3), (40, 10), (79, 50), (300, 5), (300, 100)]
 
 
 def _plain(stage: str, width: int = 80, height: int = 24, **options: Any) -> str:
-    return render(view_of(stage), width, height, **options).plain
+    return render(history_at(stage), width, height, **options).plain
 
 
 def _on_terminal(picture: object, width: int, height: int, **options: Any) -> tuple[pyte.Screen, str]:
@@ -39,13 +39,13 @@ def _on_terminal(picture: object, width: int, height: int, **options: Any) -> tu
 @pytest.mark.parametrize("ascii_only", [False, True])
 @pytest.mark.parametrize(("width", "height"), SIZES)
 def test_it_fits_every_size_at_every_stage(width: int, height: int, ascii_only: bool) -> None:
-    view, seen = View(), set()
+    history, seen = RunHistory(), set()
     for stage, event in whole():
-        view.apply(event)
+        history.apply(event)
         if stage in seen:
             continue
         seen.add(stage)
-        lines = render(view, width, height, now=view.t + 3, ascii_only=ascii_only).plain.split("\n")
+        lines = render(history, width, height, now=history.run.t + 3, ascii_only=ascii_only).plain.split("\n")
         assert len(lines) == height, stage
         assert max(map(cell_len, lines)) <= width, stage
         assert "\x1b" not in "".join(lines)
@@ -56,7 +56,7 @@ def test_it_fits_every_size_at_every_stage(width: int, height: int, ascii_only: 
 @pytest.mark.parametrize("stage", STAGES)
 @pytest.mark.parametrize(("width", "height"), [(80, 24), (120, 40), (20, 5)])
 def test_a_terminal_neither_wraps_nor_scrolls(stage: str, width: int, height: int) -> None:
-    picture = render(view_of(stage), width, height)
+    picture = render(history_at(stage), width, height)
     screen, _ = _on_terminal(picture, width, height)
     assert [line.rstrip() for line in screen.display] == [line.rstrip() for line in picture.plain.split("\n")]
 
@@ -64,13 +64,13 @@ def test_a_terminal_neither_wraps_nor_scrolls(stage: str, width: int, height: in
 @pytest.mark.parametrize("stage", STAGES)
 def test_no_color_means_none(stage: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NO_COLOR", "1")
-    screen, _ = _on_terminal(render(view_of(stage), 80, 24), 80, 24)
+    screen, _ = _on_terminal(render(history_at(stage), 80, 24), 80, 24)
     for row in screen.buffer.values():
         assert {(cell.fg, cell.bg) for cell in row.values()} <= {("default", "default")}
 
 
 def test_each_line_keeps_its_style() -> None:
-    _, sent = _on_terminal(render(view_of("open"), 80, 24), 80, 24)
+    _, sent = _on_terminal(render(history_at("open"), 80, 24), 80, 24)
     assert f"\x1b[2m{'─' * 80}" in sent
 
 
@@ -118,20 +118,20 @@ def test_the_endpoint_is_unmistakable_at_every_size() -> None:
 def test_a_round_begins_a_row_and_so_does_what_the_width_cuts() -> None:
     rows = [line for line in _plain("open", 120, 40).split("\n") if "■" in line or "○" in line or "····" in line]
     assert [int(row.split()[0]) for row in rows[:10]] == [1, 101, 201, 301, 401, 501, 601, 701, 801, 901]
-    view = View()
-    view.apply(started(pause_every=30, requests=70))
+    history = RunHistory()
+    history.apply(started(pause_every=30, requests=70))
     for n in range(1, 32):
-        view.apply(read(n))
-    rows = [line for line in render(view, 80, 24).plain.split("\n") if line[:8].strip().isdigit()]
+        history.apply(read(n))
+    rows = [line for line in render(history, 80, 24).plain.split("\n") if line[:8].strip().isdigit()]
     assert [row.split() for row in rows] == [["1", "■" * 30], ["31", "■" + "·" * 29], ["61", "·" * 10]]
 
 
 def test_an_endless_run_shows_its_newest_reads() -> None:
-    view = View()
-    view.apply(started(requests=0, pause_every=0))
+    history = RunHistory()
+    history.apply(started(requests=0, pause_every=0))
     for n in range(1, 25_001):
-        view.apply(read(n) if n % 1000 else aside(n, 3))
-    screen = render(view, 80, 24).plain
+        history.apply(read(n) if n % 1000 else aside(n, 3))
+    screen = render(history, 80, 24).plain
     assert "read 25,000" in screen
     assert screen.count("○") == 2  # read 25,000 and the legend
 
@@ -151,15 +151,15 @@ def test_paused_at_the_end_of_a_round_it_says_what_to_do() -> None:
 
 def test_a_fault_that_was_ours_is_not_blamed_on_fiddler_when_it_is_off() -> None:
     def screen(*, ours: bool) -> str:
-        view = View()
-        view.apply(started())
-        view.apply(ev.FaultSwitched(t=0.5, kind="503", on=ours))
+        history = RunHistory()
+        history.apply(started())
+        history.apply(ev.FaultSwitched(t=0.5, kind="503", on=ours))
         for event in trip(1):
-            view.apply(event)
-        view.apply(ev.Paused(t=9.0, n=1))
-        view.apply(ev.FaultSwitched(t=9.5, kind="503", on=not ours))
-        view.apply(ev.FaultSwitched(t=9.6, kind="503", on=False))
-        return render(view, 80, 24).plain
+            history.apply(event)
+        history.apply(ev.Paused(t=9.0, n=1))
+        history.apply(ev.FaultSwitched(t=9.5, kind="503", on=not ours))
+        history.apply(ev.FaultSwitched(t=9.6, kind="503", on=False))
+        return render(history, 80, 24).plain
 
     assert "Fault 503 is off again: the primary answers." in screen(ours=True)
     assert "Resume, and watch the next probe close the circuit." in screen(ours=True)
@@ -168,11 +168,11 @@ def test_a_fault_that_was_ours_is_not_blamed_on_fiddler_when_it_is_off() -> None
 
 
 def test_behind_a_proxy_fiddler_comes_first() -> None:
-    view = View()
-    view.apply(started(proxy="http://127.0.0.1:8888"))
-    view.apply(read(200))
-    view.apply(ev.Paused(t=1.0, n=200))
-    screen = render(view, 80, 24).plain
+    history = RunHistory()
+    history.apply(started(proxy="http://127.0.0.1:8888"))
+    history.apply(read(200))
+    history.apply(ev.Paused(t=1.0, n=200))
+    screen = render(history, 80, 24).plain
     assert screen.index("In Fiddler tick") < screen.index("press f")
 
 
@@ -189,19 +189,19 @@ def test_waiting_for_the_replica_shows_progress() -> None:
 
 
 def test_a_read_that_takes_long_is_seen_to() -> None:
-    view = view_of("reading")
-    assert "answered in 2.1 ms" in render(view, 80, 24, now=view.t + 0.3).plain
-    assert "read 201: 1.7 s so far" in render(view, 80, 24, now=view.t + 1.74).plain
-    assert "1.7 s" in render(view, 60, 15, now=view.t + 1.74).plain
-    first = view_of("replicated")
-    assert "Reading for 2.0 s, no answer yet" in render(first, 80, 24, now=first.t + 2).plain
+    history = history_at("reading")
+    assert "answered in 2.1 ms" in render(history, 80, 24, now=history.run.t + 0.3).plain
+    assert "read 201: 1.7 s so far" in render(history, 80, 24, now=history.run.t + 1.74).plain
+    assert "1.7 s" in render(history, 60, 15, now=history.run.t + 1.74).plain
+    first = history_at("replicated")
+    assert "Reading for 2.0 s, no answer yet" in render(first, 80, 24, now=first.run.t + 2).plain
 
 
 def test_markup_from_outside_is_text() -> None:
-    view = view_of("failing")
-    assert "\\x1b[31mrefused [bold]" in render(view, 300, 40).plain
-    view.apply(started(account="[red]x[/red]"))
-    assert "[red]x[/red]" in render(view, 80, 24).plain
+    history = history_at("failing")
+    assert "\\x1b[31mrefused [bold]" in render(history, 300, 40).plain
+    history.apply(started(account="[red]x[/red]"))
+    assert "[red]x[/red]" in render(history, 80, 24).plain
 
 
 def _live(stream: io.StringIO, **options: Any) -> LiveScreen:
@@ -255,7 +255,7 @@ def test_events_may_come_from_many_threads() -> None:
             screen(read(n))
         for thread in threads:
             thread.join()
-        assert screen.view.reads == 200
+        assert screen.history.reads == 200
 
 
 def test_stopped_and_continued_it_leaves_and_takes_the_screen() -> None:

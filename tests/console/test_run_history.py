@@ -9,10 +9,10 @@ from itertools import pairwise
 import pytest
 
 from failover.console import headline
-from failover.console.event_log import moment
 from failover.console.layout import Scale, read_ticks, row_width
 from failover.console.run_history import GROUPS, RunHistory, Spread
-from failover.console.view import Cell
+from failover.console.run_state import Cell, Stage
+from failover.console.wording import moment
 from failover.demo import events as ev
 from tests.console.sample_run import aside, read, started, trip, whole
 
@@ -259,3 +259,44 @@ def test_of_three_switches_between_two_reads_one_is_told() -> None:
         history.apply(ev.FaultSwitched(t=3.1, kind="503", on=on))
     faults = [(which, text) for which, text in told(history) if text.startswith("Fault")]
     assert faults == [("2", "Fault 503 is ON: the primary answers reads with 503.")]
+
+
+def test_counts_and_cells_of_a_whole_run() -> None:
+    history = RunHistory()
+    for _, event in whole():
+        history.apply(event)
+    assert (history.primary, history.secondary, history.failed) == (200, 200, 1)
+    assert history.retries == 5 + 9
+    assert history.opened == 1
+    assert history.run.stage is Stage.FINISHED
+    assert list(history.cells)[199:203] == [Cell.PRIMARY, Cell.TRIED, Cell.SECONDARY, Cell.SECONDARY]
+    assert list(history.cells)[221] is Cell.TRIED  # 20 reads went aside, the 21st probed
+    assert history.cells[-1] is Cell.FAILED
+
+
+def test_an_endless_run_takes_bounded_memory() -> None:
+    history = RunHistory()
+    history.apply(started(requests=0))
+    for n in range(1, 30_001):
+        history.apply(aside(n, 3, ok=False, endpoint=None, error=f"error {n}") if n % 2 else read(n))
+    assert len(history.cells) == 20_000
+    assert len(history.latencies) == 1_000
+    assert len(history.log.recent) <= 200
+    assert (history.reads, history.failed) == (30_000, 15_000)
+
+
+def test_quantiles_are_of_the_last_thousand_reads() -> None:
+    history = RunHistory()
+    assert history.quantile(0.5) is None
+    for n in range(1, 2001):
+        history.apply(read(n, ms=float(n)))
+    assert history.quantile(0.5) == 1501.0
+    assert history.quantile(0.99) == 1991.0
+    assert history.quantile(1.0) == 2000.0
+
+
+def test_news_are_dated_by_the_time_of_day_where_it_is_known() -> None:
+    history = RunHistory()
+    assert history.dated(12.34).strip() == "12.3 s"
+    history.start = 1_760_000_000.0
+    assert len(history.dated(1.0)) == 8
