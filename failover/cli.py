@@ -23,9 +23,8 @@ from failover import __version__
 from failover.console.keys import KeyReader, press
 from failover.console.live import LiveScreen, TrueSize, can_draw
 from failover.console.options import from_zero, one_of, positive, proxy_url, ranges, svg_file, whole
-from failover.console.plain import PlainLines, write_line
 from failover.console.report import Report
-from failover.console.sinks import JsonLines, Sinks, flush_or_forget, tell_stderr
+from failover.console.sinks import JsonLines, PlainLines, Sinks, flush_or_forget, tell_stderr, write_line
 from failover.console.wording import clean
 from failover.demo.account import Account, BadSettings, find_account, stand_in_account, start_stand_in
 from failover.demo.certificates import trusting

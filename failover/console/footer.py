@@ -5,9 +5,8 @@ from __future__ import annotations
 from rich.text import Text
 
 from failover.console import narrator
-from failover.console.charset import cut, fold
 from failover.console.keys import footer as keys_now
-from failover.console.render_context import MARGIN, NARROW, WIDE, RenderContext
+from failover.console.render_context import MARGIN, NARROW, WIDE, RenderContext, cut, fold
 from failover.console.wording import clean
 
 _TOLD = 3  # lines of advice at most: the box keeps its height when f changes what it says

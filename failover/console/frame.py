@@ -10,12 +10,10 @@ from collections.abc import Callable
 
 from rich.text import Text
 
-from failover.console.charset import ASCII, UNICODE, cut
-from failover.console.diagram import circuit, circuit_rows
 from failover.console.footer import box, box_rows, footer, news
-from failover.console.header import rule, title, word, word_rows
+from failover.console.header import circuit, circuit_rows, rule, title, word, word_rows
 from failover.console.reads import counts, latency, legend, strip, strip_rows
-from failover.console.render_context import ENDLESS, Picture, RenderContext
+from failover.console.render_context import ASCII, ENDLESS, UNICODE, Picture, RenderContext, cut
 from failover.console.run_history import RunHistory
 
 _Draw = Callable[[RenderContext, int], list[Text]]

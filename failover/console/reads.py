@@ -6,8 +6,7 @@ from dataclasses import dataclass
 
 from rich.text import Text
 
-from failover.console.charset import ALARM, CELL_STYLES, columns, runs
-from failover.console.render_context import ENDLESS, MARGIN, NARROW, RenderContext
+from failover.console.render_context import ALARM, CELL_STYLES, ENDLESS, MARGIN, NARROW, RenderContext, columns, runs
 from failover.console.run_state import Cell
 from failover.console.wording import clean, milliseconds
 

@@ -1,4 +1,4 @@
-"""Hands each event to everyone who shows or keeps it, and goes on when one of them breaks."""
+"""What takes the events of a run: the plain lines, the log, and what hands each event to all that show or keep it."""
 
 from __future__ import annotations
 
@@ -12,9 +12,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Protocol, TextIO
 
-from failover.demo.events import CleanedUp, Event, Noted, as_log
+from failover.console import narrator
+from failover.console.run_history import RunHistory
+from failover.demo import events as ev
 
-Sink = Callable[[Event], None]
+Sink = Callable[[ev.Event], None]
 
 
 class Keeper(Protocol):
@@ -24,7 +26,7 @@ class Keeper(Protocol):
     def written(self) -> bool:
         """Whether the file holds what it should."""
 
-    def __call__(self, event: Event) -> None:
+    def __call__(self, event: ev.Event) -> None:
         """Take in an event."""
 
 
@@ -57,7 +59,7 @@ class Sinks:
         """Set the one that shows the run."""
         self._shower = sink
 
-    def __call__(self, event: Event) -> None:
+    def __call__(self, event: ev.Event) -> None:
         with self._lock:
             self._show(event)
             for name, (_, sink) in list(self._keepers.items()):
@@ -65,9 +67,9 @@ class Sinks:
                     sink(event)
                 except OSError as error:
                     del self._keepers[name]
-                    self(Noted(t=event.t, text=f"The {name} ends here: {error.strerror or type(error).__name__}."))
+                    self(ev.Noted(t=event.t, text=f"The {name} ends here: {error.strerror or type(error).__name__}."))
 
-    def _show(self, event: Event) -> None:
+    def _show(self, event: ev.Event) -> None:
         if self._shower is not None:
             try:
                 self._shower(event)
@@ -77,8 +79,58 @@ class Sinks:
                 if not isinstance(error, BrokenPipeError):  # a reader that went away has seen enough
                     tell_stderr(f"stdout cannot be written: {error.strerror or type(error).__name__}.")
                 self.nobody_left()
-        if self._shower is None and isinstance(event, CleanedUp) and event.error is not None:
+        if self._shower is None and isinstance(event, ev.CleanedUp) and event.error is not None:
             tell_stderr(f"the container {event.container} is left behind: --clean-up removes it.")
+
+
+class PlainLines:
+    """A sink for events that writes each as a line to `stream` and flushes it, for a pipe, a CI log or --plain.
+
+    A read's line starts with its number, any other line with the name that the event has in the log. Raises what the
+    stream raises: BrokenPipeError when its reader has gone away.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        """Write to `stream`."""
+        self._stream = stream
+        self._history = RunHistory()
+
+    def __call__(self, event: ev.Event) -> None:
+        """Write the line of this event."""
+        write_line(self._line(event), self._stream)
+
+    def _line(self, event: ev.Event) -> str:
+        said = self._history.apply(event)
+        text = said.text if said else ""
+        match event:
+            case ev.Read():
+                return _read(event)
+            case ev.Transitioned():
+                text = f"{event.circuit} {event.old} -> {event.new}: {text}"
+            case ev.Paused():
+                text = f"{text} {self._what_now()}"
+            case ev.SecondarySeen():
+                text = narrator.what_it_holds(event)
+        return f"{ev.as_log(event)['event']:<12}{text}".rstrip()
+
+    def _what_now(self) -> str:
+        run = self._history.run
+        told = narrator.what_now(run)
+        told = (narrator.WHY_TWO, *told) if told and run.pauses == 1 else told
+        told = (*told, narrator.KEYS_WHILE_PAUSED)
+        return " ".join(each if each.endswith((".", ",")) else f"{each}." for each in told)
+
+
+def _read(event: ev.Read) -> str:
+    line = f"{event.n:>6}  {event.endpoint or 'neither':<9}  {event.state:<9} {event.ms:>4.1f} ms"
+    return line if event.ok else f"{line}  failed: {narrator.why_failed(event)}"
+
+
+def write_line(line: str, stream: TextIO) -> None:
+    """Write it and flush. What the stream's encoding cannot express is written as an escape."""
+    encoding = getattr(stream, "encoding", None) or "utf-8"
+    stream.write(line.encode(encoding, "backslashreplace").decode(encoding) + "\n")
+    stream.flush()
 
 
 class JsonLines:
@@ -88,8 +140,8 @@ class JsonLines:
         self.written = True  # as far as it goes
         self._stream = file.open("w", encoding="utf-8", newline="\n")
 
-    def __call__(self, event: Event) -> None:
-        self._stream.write(json.dumps(as_log(event), separators=(",", ":")) + "\n")
+    def __call__(self, event: ev.Event) -> None:
+        self._stream.write(json.dumps(ev.as_log(event), separators=(",", ":")) + "\n")
         self._stream.flush()
 
     def __enter__(self) -> JsonLines:

@@ -1,4 +1,7 @@
-"""What stays on the terminal at the end of a live run: all of it in one screen, as in the picture of `--report`."""
+"""How a run came out: in a few sentences, which head the picture of `--report` too, and in one screen of text.
+
+The screen is what stays on the terminal at the end of a live run.
+"""
 
 from __future__ import annotations
 
@@ -6,20 +9,31 @@ from itertools import pairwise
 
 from rich.text import Text
 
-from failover.console import headline
-from failover.console.charset import ASCII, CELL_STYLES, UNICODE, Charset, columns, cut, fold, runs
 from failover.console.event_log import Entry
 from failover.console.layout import Scale, read_ticks, row_width, stretches
 from failover.console.narrator import more_events
-from failover.console.render_context import MARGIN, NARROW, Picture
+from failover.console.render_context import (
+    ASCII,
+    CELL_STYLES,
+    MARGIN,
+    NARROW,
+    UNICODE,
+    Picture,
+    RenderContext,
+    columns,
+    cut,
+    fold,
+    runs,
+)
 from failover.console.run_history import Group, RunHistory, merged
 from failover.console.run_state import Cell
-from failover.console.wording import moment
+from failover.console.wording import clean, milliseconds, moment, reads, seconds, times
 from failover.demo import events as ev
 
 _LABEL = 10  # columns before what goes by reads
 _FEW, _SOME, _MANY = 14, 20, 30  # rows from which there is room for the strip, for the timeline, and for gaps
 _LINES = 2  # of an entry that is not the last
+_BEHIND = 0.05  # seconds; less is nothing on the screen
 _NAMES = {
     Cell.PRIMARY: "primary",
     Cell.SECONDARY: "secondary",
@@ -37,39 +51,40 @@ def summary(history: RunHistory, width: int, height: int, *, ascii_only: bool = 
     """
     if history.settings is None:
         return Picture(())
-    charset = ASCII if ascii_only else UNICODE
-    lines = _head(history, width, charset)
+    context = RenderContext(history, width, history.run.t, ASCII if ascii_only else UNICODE)
+    lines = _head(context)
     if height < _FEW:
         del lines[max(2, height - 3) :]
     gap = [Text()] if height >= _MANY else []
     if width >= NARROW and history.groups:
         if height >= _FEW:
             rows = 3 if height < _SOME else 4 if height < _MANY else min(10, height - 24)
-            lines += [*gap, *_strip(history, width, rows, charset)]
+            lines += [*gap, *_strip(context, rows)]
         if height >= _SOME:
-            lines += [*gap, *_timeline(history, width, 2 if gap else 1, charset), *gap]
-    lines += _events(history, width, max(1, height - len(lines)), charset)
-    return Picture(tuple(cut(line, width, charset.ellipsis) for line in lines))
+            lines += [*gap, *_timeline(context, 2 if gap else 1), *gap]
+    lines += _events(context, max(1, height - len(lines)))
+    return Picture(tuple(cut(line, width, context.charset.ellipsis) for line in lines))
 
 
-def _head(history: RunHistory, width: int, charset: Charset) -> list[Text]:
-    margin = "" if width < NARROW else " " * MARGIN
-    many, _, answered = headline.headline(history).partition(", ")
+def _head(context: RenderContext) -> list[Text]:
+    history, margin = context.history, context.margin
+    many, _, answered = headline(history).partition(", ")
     lines = [
-        Text.assemble(("RA-GRS failover", "bold"), f" {charset.separator} {headline.account(history)}"),
-        Text.assemble(margin, (many, "bold"), (f", {answered}" if answered else "", _verdict(history))),
+        Text.assemble(("RA-GRS failover", "bold"), f" {context.charset.separator} {account(history)}"),
+        Text.assemble(
+            margin,
+            (many, "bold"),
+            (f", {answered}" if answered else "", "bold red" if history.failed else "bold green"),
+        ),
     ]
-    told = [*headline.outcome(history), headline.latency(history)]
-    return lines + [Text(margin + line) for each in told if each for line in fold(each, width - len(margin))]
+    told = [*results(history), latency(history)]
+    return lines + [Text(margin + line) for each in told if each for line in fold(each, context.width - len(margin))]
 
 
-def _verdict(history: RunHistory) -> str:
-    return "bold red" if history.failed else "bold green"
-
-
-def _strip(history: RunHistory, width: int, rows: int, charset: Charset) -> list[Text]:
+def _strip(context: RenderContext, rows: int) -> list[Text]:
     """A cell for each read, or for each few of them, in so many rows at most; and what the cells mean."""
-    room = width - _LABEL - MARGIN
+    history, charset = context.history, context.charset
+    room = context.width - _LABEL - MARGIN
     every = history.settings.pause_every if history.settings else 0
     per_row = row_width(history.reads, every if history.per == 1 else 0, room)
     factor = -(-len(history.groups) // (rows * per_row))
@@ -92,9 +107,10 @@ def _strip(history: RunHistory, width: int, rows: int, charset: Charset) -> list
     return [*lines, legend, worst]
 
 
-def _timeline(history: RunHistory, width: int, rows: int, charset: Charset) -> list[Text]:
+def _timeline(context: RenderContext, rows: int) -> list[Text]:
     """From the first read to the last: when the fault was on, where the circuit was, how long reads took."""
-    room = width - _LABEL - MARGIN
+    history, charset = context.history, context.charset
+    room = context.width - _LABEL - MARGIN
     groups = _stretched(history.groups, room)
     lines = []
     if any(each.fault for each in groups):
@@ -151,33 +167,97 @@ def _axis(reads: int, room: int) -> Text:
     return Text(f"{'read':>{_LABEL - 2}}  {''.join(line)}", "dim")
 
 
-def _events(history: RunHistory, width: int, rows: int, charset: Charset) -> list[Text]:
+def _events(context: RenderContext, rows: int) -> list[Text]:
     """What happened, in at most so many lines where that can be; the last entry is always whole."""
+    history, width, ellipsis = context.history, context.width, context.charset.ellipsis
     lines: list[Text] = []
     for most in range(24 if width >= NARROW else 1, 0, -1):
         first, omitted, last = history.log.chosen(most)
         which = max([len(each.which) for each in [*first, *last]], default=0)
-        lines = [line for entry in first for line in _brief(_told(entry, which, width, charset), charset)]
+        lines = [line for entry in first for line in _brief(_told(entry, which, context), ellipsis)]
         if omitted and last and width >= NARROW:
-            lines.append(Text(f"{' ' * (_LABEL + which)}{charset.ellipsis} {more_events(omitted)}", "dim"))
-        lines += [line for entry in last[:-1] for line in _brief(_told(entry, which, width, charset), charset)]
-        lines += [line for entry in last[-1:] for line in _told(entry, which, width, charset)]
+            lines.append(Text(f"{' ' * (_LABEL + which)}{ellipsis} {more_events(omitted)}", "dim"))
+        lines += [line for entry in last[:-1] for line in _brief(_told(entry, which, context), ellipsis)]
+        lines += [line for entry in last[-1:] for line in _told(entry, which, context)]
         if len(lines) <= rows:
             break
     return lines
 
 
-def _brief(lines: list[Text], charset: Charset) -> list[Text]:
-    return lines if len(lines) <= _LINES else [*lines[: _LINES - 1], lines[_LINES - 1].append(f" {charset.ellipsis}")]
+def _brief(lines: list[Text], ellipsis: str) -> list[Text]:
+    return lines if len(lines) <= _LINES else [*lines[: _LINES - 1], lines[_LINES - 1].append(f" {ellipsis}")]
 
 
-def _told(entry: Entry, which: int, width: int, charset: Charset) -> list[Text]:
+def _told(entry: Entry, which: int, context: RenderContext) -> list[Text]:
     """An entry with its time and its reads, for which the widest entry takes `which` columns."""
     style = "bold red" if entry.bad else ""
-    if width < 2 * NARROW - MARGIN:
-        return [Text(line, style) for line in fold(entry.text, width)]
+    if context.width < 2 * NARROW - MARGIN:
+        return [Text(line, style) for line in fold(entry.text, context.width)]
     head = f"{moment(entry.t):>{_LABEL - 2}}  {entry.which:<{which}}{'  ' if which else ''}"
-    head = head if charset is UNICODE else head.replace("–", "-")
-    folded = fold(entry.text, width - len(head) - 1)
+    head = head if context.charset is UNICODE else head.replace("–", "-")
+    folded = fold(entry.text, context.width - len(head) - 1)
     heads = [head, *[" " * len(head)] * len(folded)]
     return [Text.assemble((each, "dim"), (line, style)) for each, line in zip(heads, folded, strict=False)]
+
+
+def account(history: RunHistory) -> str:
+    """Which account was read."""
+    return clean(history.settings.account) if history.settings else "no account"
+
+
+def headline(history: RunHistory) -> str:
+    """How many reads there were, and whether they were answered."""
+    if not history.reads:
+        return "Ended before the first read"
+    total = history.settings.requests if history.settings else 0
+    many = reads(history.reads) if history.whole or not total else f"{history.reads:,} of {reads(total)}"
+    if history.failed:
+        return f"{many}, {history.failed:,} failed"
+    return f"{many}, {'answered' if history.reads == 1 else 'all answered'}"
+
+
+def results(history: RunHistory) -> list[str]:
+    """Who answered, how stale that may have been, and what the circuit did: a line each; none before the first read."""
+    if not history.reads:
+        return []
+    told = [f"{history.primary:,} by the primary", f"{history.secondary:,} by the secondary"]
+    told += [f"{history.failed:,} by neither"] if history.failed else []
+    if history.secondary and history.behind is not None:
+        told[1] += f" (seen {seconds(history.behind)} behind at most)" if history.behind >= _BEHIND else ""
+    told += [f"{history.hedged:,} asked both at the same time"] if history.hedged else []
+    return [f"{', '.join(told)}.", _what_the_circuit_did(history)]
+
+
+def _what_the_circuit_did(history: RunHistory) -> str:
+    if not history.opened:
+        return "The circuit never opened." if history.run.state == ev.CLOSED else f"The circuit is {history.run.state}."
+    did = [f"opened {times(history.opened)}"]
+    if history.probes:
+        did.append(f"was probed {times(history.probes)}")
+    did.append("is closed again" if history.run.state == ev.CLOSED else f"is {history.run.state} at the end")
+    return f"The circuit {', '.join(did[:-1])} and {did[-1]}."
+
+
+def latency(history: RunHistory) -> str:
+    """How long reads took; empty before the first."""
+    most, slowest = history.spread.quantile(0.99), history.slowest
+    if most is None or slowest is None:
+        return ""
+    by = [(name, spread.quantile(0.5)) for name, spread in history.spreads.items()]
+    medians = [f"{milliseconds(value)} ms {name}" for name, value in by if value is not None]
+    told = [f"median {', '.join(medians)}"] if medians else []
+    told += [f"p99 {milliseconds(most)}", f"slowest {milliseconds(slowest.ms)} (read {slowest.n:,})"]
+    line = "; ".join(told)
+    return f"{line[:1].upper()}{line[1:]}."
+
+
+def rules(history: RunHistory) -> str:
+    """The settings that the run went by."""
+    settings = history.settings
+    if settings is None:
+        return ""
+    threshold, aside = settings.retry_threshold, settings.secondary_threshold
+    failures = "1 failure opens" if threshold == 1 else f"{threshold:,} failures in a row open"
+    until = f"{reads(aside)}" if aside is not None else seconds(settings.cooldown or 0.0)
+    rate = f"{settings.rate:g} reads a second" if settings.rate else "as fast as they go"
+    return f"{failures} the circuit, {until} later the primary is probed; {rate}"

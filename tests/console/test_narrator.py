@@ -7,11 +7,11 @@ import re
 
 import pytest
 
-from failover.console.drawing import picture
 from failover.console.frame import render
 from failover.console.narrator import FIDDLER_RULE, advice
-from failover.console.plain import PlainLines
+from failover.console.report import picture
 from failover.console.run_history import RunHistory
+from failover.console.sinks import PlainLines
 from failover.console.summary import summary
 from failover.console.wording import cause, clean, seconds
 from failover.demo import events as ev

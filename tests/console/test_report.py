@@ -12,8 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from failover.console.drawing import picture
-from failover.console.report import Report
+from failover.console.report import Report, picture
 from failover.console.run_history import GROUPS, RunHistory
 from failover.demo import events as ev
 from tests.console.sample_run import ACCOUNT, aside, read, started, trip, whole

@@ -8,10 +8,10 @@ from itertools import pairwise
 
 import pytest
 
-from failover.console import headline
 from failover.console.layout import Scale, read_ticks, row_width
 from failover.console.run_history import GROUPS, RunHistory, Spread
 from failover.console.run_state import Cell, Stage
+from failover.console.summary import headline, results
 from failover.console.wording import moment
 from failover.demo import events as ev
 from tests.console.sample_run import aside, read, started, trip, whole
@@ -105,8 +105,8 @@ def test_the_story_of_an_outage() -> None:
         ("53", "The primary answered the probe. The circuit is closed: reads go to the primary again."),
         ("", "Container c is deleted."),
     ]
-    assert headline.headline(history) == "53 of 1,000 reads, all answered"
-    assert headline.outcome(history) == [
+    assert headline(history) == "53 of 1,000 reads, all answered"
+    assert results(history) == [
         "11 by the primary, 42 by the secondary (seen 0.8 s behind at most).",
         "The circuit opened once, was probed twice and is closed again.",
     ]
@@ -188,7 +188,7 @@ def test_where_there_is_little_room_the_circuit_is_told_first() -> None:
     ],
 )
 def test_the_headline_says_how_it_came_out(events: list[ev.Event], line: str) -> None:
-    assert headline.headline(recorded(started(requests=3), *events)) == line
+    assert headline(recorded(started(requests=3), *events)) == line
 
 
 def test_times_are_read_like_a_watch() -> None:

@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from failover.console.plain import PlainLines
+from failover.console.sinks import PlainLines
 from failover.demo import events as ev
 from tests.console.sample_run import aside, read, started, trip, whole
 
