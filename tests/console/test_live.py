@@ -436,6 +436,27 @@ def test_what_happens_meanwhile_is_shown_at_once_and_in_order() -> None:
         assert "[ OPEN ]" in _now(screen)
 
 
+def test_a_switch_while_the_probe_is_held_is_told_of_the_reads_after_it() -> None:
+    """The screen shows it at once; the history, and so the summary, has it after the probe that was over by then."""
+    clock = Clock()
+    seen: list[str] = []
+
+    def press_f(seconds: float) -> None:
+        clock.now += seconds
+        screen(ev.FaultSwitched(t=1.0, kind="503", on=True))
+        seen.append(_now(screen))
+
+    console = Console(file=io.StringIO(), force_terminal=True, width=80, height=24)
+    screen = LiveScreen(console, clock=clock, sleep=press_f)
+    with screen:
+        for event in (started(), *(read(n) for n in range(1, 22)), *_half_open(22), aside(23, 19)):
+            screen(event)
+    assert "[ HALF-OPEN ]" in seen[0]
+    assert "fault 503 is ON" in seen[0]
+    assert [each.which for each in screen.history.log if each.text.startswith("Fault")] == ["23"]
+    assert [group.fault for group in screen.history.groups[-2:]] == [False, True]
+
+
 @pytest.mark.parametrize("below", [0, 1])
 def test_the_summary_leaves_room_for_what_follows_it(below: int) -> None:
     left = []
