@@ -1,6 +1,6 @@
 """What is true of a run at this moment, folded from its events: no screen, no clock, no thread.
 
-What was true of it from the beginning is the affair of `run_history.py`.
+`run_history.py` keeps what happened before.
 """
 
 from __future__ import annotations
@@ -52,7 +52,6 @@ class RunState:
     Attributes:
         t: Seconds since the start, of the latest event.
         last: The last read that is over.
-        retrying: The last failed attempt of the read that is under way; None before its first.
         state: That of the primary's circuit.
         failures: What it counts while it is closed, of the `threshold` that open it.
         reads_left: Reads until the primary is probed, while the circuit is open; None where time decides.
@@ -74,7 +73,6 @@ class RunState:
     waiting: ev.Waiting | None = None
 
     last: ev.Read | None = None
-    retrying: ev.Retried | None = None
     failing_since: int | None = None
     hedging_since: int | None = None
 
@@ -172,7 +170,6 @@ class RunState:
                 self._read(event)
             case ev.Retried():
                 self.failures, self.threshold = event.failures, event.threshold
-                self.retrying = event
                 self.causes.add(cause(event.error))
                 self.outside = not self.own
             case ev.Transitioned(circuit=ev.SECONDARY):
@@ -197,7 +194,7 @@ class RunState:
 
     def _read(self, event: ev.Read) -> None:
         self.stage = Stage.READING
-        self.last, self.retrying = event, None
+        self.last = event
         self.failing_since = None if event.ok else self.failing_since or event.n
         self.hedging_since = self.hedging_since or event.n if event.ok and event.hedged else None
         self.state, self.failures = event.state, event.failures

@@ -12,12 +12,8 @@ from tests.console.sample_run import aside, history_at, read, started, trip
 
 def test_failures_count_while_closed_and_reads_left_while_open() -> None:
     history = history_at("tripping")
-    assert (history.run.state, history.run.failures, history.run.threshold, history.run.reads_left) == (
-        "closed",
-        5,
-        5,
-        None,
-    )
+    run = history.run
+    assert (run.state, run.failures, run.threshold, run.reads_left) == ("closed", 5, 5, None)
     history.apply(ev.Transitioned(t=9.0, n=201, circuit="primary", old="closed", new="open", reason="5 in a row"))
     assert (history.run.state, history.run.failures, history.run.reads_left) == ("open", 0, 20)
     history.apply(aside(202, 19))
