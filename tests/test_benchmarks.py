@@ -19,11 +19,12 @@ from typing import Any
 import pytest
 import redis
 
-from benchmarks import driving, shape, stores
-from benchmarks.correctness import cell
-from benchmarks.rivals import Ours
-from benchmarks.rows import ROWS, judge
-from benchmarks.shape import Failure, Guard, Wish
+from benchmarks.correctness import driving
+from benchmarks.correctness.report import cell
+from benchmarks.correctness.rows import ROWS, judge
+from benchmarks.libraries.adapters import Ours
+from benchmarks.libraries.library import Failure, Guard, Ignored, Wish, load, refuse, version_of
+from benchmarks.stores.__main__ import main
 
 ALONE = {"wall", "no-lock", "fork"}  # patch the interpreter before a library is imported
 NEED_REDIS = {"drips", "foreign"}
@@ -51,7 +52,7 @@ class Naive:
 
         def settle(error: BaseException | None) -> None:
             nonlocal failures, opened
-            failures = 0 if error is None or isinstance(error, shape.Ignored) else failures + 1
+            failures = 0 if error is None or isinstance(error, Ignored) else failures + 1
             if wish.listener is not None:
                 wish.listener()
             opened = clock()
@@ -329,16 +330,16 @@ def test_a_lock_that_a_forked_child_finds_taken_gets_a_no(monkeypatch: pytest.Mo
 def test_what_cannot_be_said_to_a_library_is_neither_yes_nor_no() -> None:
     class NoClock(Naive):
         def make(self, wish: Wish, way: str) -> Guard:
-            shape.refuse(wish, "clock")
+            refuse(wish, "clock")
             return super().make(wish, way)
 
     assert judge(ROWS["clock"], NoClock())[0] == "n/a"
 
 
 def test_a_package_that_is_not_installed_is_told_as_such() -> None:
-    assert shape.version_of(Naive()) is None
+    assert version_of(Naive()) is None
     with pytest.raises(metadata.PackageNotFoundError):
-        shape.load(Naive())
+        load(Naive())
 
 
 def test_our_own_file_is_never_taken_for_the_package_of_its_name(
@@ -352,13 +353,13 @@ def test_our_own_file_is_never_taken_for_the_package_of_its_name(
     monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
     monkeypatch.delitem(sys.modules, "circuitbreaker", raising=False)
     with pytest.raises(RuntimeError, match="no file of the package"):
-        shape.load(Namesake())
+        load(Namesake())
     monkeypatch.delitem(sys.modules, "circuitbreaker", raising=False)
 
 
 @pytest.mark.redis
 def test_idle_circuits_are_measured_over_a_real_store(capsys: pytest.CaptureFixture[str]) -> None:
-    stores.main(["--seconds", "2", "--circuits", "3", "--stores", "memory", "redis"])
+    main(["--seconds", "2", "--circuits", "3", "--stores", "memory", "redis"])
     rows = [line.split() for line in capsys.readouterr().out.splitlines()[4:]]
     assert [row[:3] for row in rows] == [["memory", "3", "none"], ["redis", "3", "none"], ["redis", "3", "all"]]
     assert rows[0][3] == "0"

@@ -13,14 +13,14 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.accounts import HANGING, HEALTHY, KINDS, WORLDS
-from benchmarks.configurations import CONFIGURATIONS, OURS, TAIL
-from benchmarks.figures import Reading, Run, Series, cost
-from benchmarks.outage import throughput_verdicts, verdicts
-from benchmarks.outage_picture import draw
-from benchmarks.tail import Tail, tail_verdicts
-from benchmarks.tail_picture import draw as draw_tails
-from benchmarks.throughput import Throughput
+from benchmarks.outage.accounts import HANGING, HEALTHY, KINDS, WORLDS
+from benchmarks.outage.configurations import CONFIGURATIONS, OURS, TAIL
+from benchmarks.outage.figures import Reading, Run, Series, cost
+from benchmarks.outage.picture import draw
+from benchmarks.outage.report import throughput_verdicts, verdicts
+from benchmarks.outage.tail import Tail, tail_verdicts
+from benchmarks.outage.tail_picture import draw as draw_tails
+from benchmarks.outage.throughput import Throughput
 from tests.servers import Azurite
 
 ROOT = Path(__file__).parent.parent

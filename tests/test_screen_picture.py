@@ -12,9 +12,10 @@ import pytest
 if sys.platform == "win32":
     pytest.skip("a pseudo-terminal", allow_module_level=True)
 
-from benchmarks import screen
 from benchmarks.drawing import LIGHT
-from benchmarks.screen_picture import DRAWN, Film, Look, Row, draw, picture
+from benchmarks.screen import __main__ as screen
+from benchmarks.screen.camera import ROWS
+from benchmarks.screen.picture import DRAWN, Film, Look, Row, draw, picture
 
 ROOT = Path(__file__).parent.parent
 SVG = "{http://www.w3.org/2000/svg}"
@@ -37,7 +38,7 @@ def plays(svg: str) -> tuple[list[list[list[str]]], list[list[str]]]:
     """By row: what it shows in each step, as its keyframes have it; and what it shows at rest."""
     root = ET.fromstring(svg)  # noqa: S314 (our own)
     steps, rest = [], []
-    for y in range(screen.ROWS):
+    for y in range(ROWS):
         lines = {line.get("id"): words_of(line) for line in root.iter(f"{SVG}g")}
         rest.append(lines.get(f"line-{y}-0", []))
         moves = re.search(rf"@keyframes move-{y}\{{(.*)\}}\n", svg)
@@ -70,7 +71,7 @@ def test_each_row_plays_what_was_on_the_screen_and_nothing_else(filmed: tuple[Fi
     for svg in pictures:
         steps, rest = plays(svg)
         assert rest == [words(row) for row in film.still]
-        for y in range(screen.ROWS):
+        for y in range(ROWS):
             shown = [words(each[y]) for each in film.frames]
             changes = [now for n, now in enumerate(shown) if n == 0 or now != shown[n - 1]]
             played = [now for n, now in enumerate(steps[y]) if n == 0 or now != steps[y][n - 1]]

@@ -16,8 +16,8 @@ from typing import Any
 
 import pytest
 
-from benchmarks.clients import Case, simulate
-from benchmarks.remote import Recovery
+from benchmarks.fleet.clients import Case, simulate
+from benchmarks.fleet.remote import Recovery
 from tests.breaker.conftest import KINDS
 from tests.breaker.fleet_worker import PAUSE, THRESHOLD, Job, work
 

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.clients import Case, Outcome, simulate
-from benchmarks.fleet import cases, outcomes, row
-from benchmarks.fleet_picture import draw
-from benchmarks.hedged_fleet import BUDGET, TWICE, hedged_verdicts, simulate_all
-from benchmarks.remote import Recovery, Remote
+from benchmarks.fleet.clients import Case, Outcome, simulate
+from benchmarks.fleet.hedged import BUDGET, TWICE, hedged_verdicts, simulate_all
+from benchmarks.fleet.picture import draw
+from benchmarks.fleet.remote import Recovery, Remote
+from benchmarks.fleet.report import cases, outcomes, row
 
 OPTIONS = argparse.Namespace(clients=[1, 25], seed=3, outage=80.0, jitter=0.1, ramp=60.0, refresh=1.0)
 

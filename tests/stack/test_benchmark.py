@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from benchmarks import stack
-from benchmarks.stack_reader import LIBRARIES
+from benchmarks.stack import survival
+from benchmarks.stack.reader import LIBRARIES
 
 ROOT = Path(__file__).parents[2]
-RIGHT = hashlib.sha256(stack.CONTENT).hexdigest()
+RIGHT = hashlib.sha256(survival.CONTENT).hexdigest()
 TEXT = (ROOT / "docs" / "in-your-stack.md").read_text(encoding="utf-8")
 
 
@@ -38,21 +38,21 @@ def test_it_prints_a_row() -> None:
 def test_a_library_that_does_not_survive_is_a_no(monkeypatch: pytest.MonkeyPatch) -> None:
     (library,) = [each for each in LIBRARIES if each.name == "smart_open"]
     answers = iter([{"hash": RIGHT}, {"error": "HttpResponseError: 503"}])
-    monkeypatch.setattr(stack.Reader, "ask", lambda *_: next(answers))
-    assert stack.survives(library, "503") == "no: HttpResponseError: 503"
+    monkeypatch.setattr(survival.Reader, "ask", lambda *_: next(answers))
+    assert survival.survives(library, "503") == "no: HttpResponseError: 503"
 
 
 def test_nothing_that_was_not_tried_is_survived(monkeypatch: pytest.MonkeyPatch) -> None:
     (library,) = [each for each in LIBRARIES if each.name == "smart_open"]
     good: dict[str, Any] = {"hash": RIGHT}
-    monkeypatch.setattr(stack.Reader, "ask", lambda *_: good)
+    monkeypatch.setattr(survival.Reader, "ask", lambda *_: good)
     with pytest.raises(RuntimeError, match="nothing was tried"):
-        stack.survives(library, "503")
+        survival.survives(library, "503")
 
 
 def test_the_doc_holds_its_table() -> None:
     table = TEXT.partition("<!-- begin: python -m benchmarks.stack -->\n")[2].partition("\n<!-- end -->")[0]
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines() if line.startswith("|")]
-    assert rows[0] == ["library", "version", "how", *stack.FAULTS, "cost per read"]
+    assert rows[0] == ["library", "version", "how", *survival.FAULTS, "cost per read"]
     assert [(row[0], row[2]) for row in rows[2:]] == [(each.name, each.how) for each in LIBRARIES]
     assert {cell for row in rows[2:] for cell in row[3:-1]} == {"yes"}

@@ -1,0 +1,1 @@
+"""Which rules of a circuit breaker hold, in this library and in others?"""

@@ -1,0 +1,1 @@
+"""What does a circuit add to a call, and what does it take of memory?"""

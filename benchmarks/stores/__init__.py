@@ -1,0 +1,1 @@
+"""What do idle circuits cost a process and its store?"""
