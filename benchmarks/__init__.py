@@ -2,3 +2,9 @@
 
 `report`, `drawing` and `libraries` are what several of them need.
 """
+
+from pathlib import Path
+from typing import Final
+
+ROOT: Final = Path(__file__).resolve().parent.parent
+"""The checkout, from which the programs that are measured are started."""

@@ -1,21 +1,12 @@
-"""What a figure is worth depends on where it was taken: the machine, Python, and the versions measured."""
+"""What all reports have: the machine they come from, tables, and demands with the figures that meet them."""
 
 from __future__ import annotations
 
 import os
 import platform
 import sys
-from importlib import metadata
+from dataclasses import dataclass
 from pathlib import Path
-
-from benchmarks.libraries.adapters import LIBRARIES
-from benchmarks.libraries.library import version_of
-
-
-def about() -> str:
-    """Some lines for the head of a report that compares circuit breakers."""
-    rivals = [f"{each.package} {version_of(each) or 'not installed'}" for each in LIBRARIES]
-    return f"{on_this_machine()}\n{', '.join(rivals)}"
 
 
 def on_this_machine() -> str:
@@ -23,11 +14,6 @@ def on_this_machine() -> str:
     load = f", load {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else ""
     machine = f"{_processor()}, {os.cpu_count()} cores{load}, {platform.system()} {platform.release()}"
     return f"{machine}\n{platform.python_implementation()} {platform.python_version()}"
-
-
-def versions() -> str:
-    """The SDK's packages, one line."""
-    return ", ".join(f"{name} {metadata.version(name)}" for name in ("azure-storage-blob", "azure-core"))
 
 
 def say(text: str = "") -> None:
@@ -45,6 +31,19 @@ def table(head: list[str], rows: list[list[str]]) -> str:
         return "  ".join(cells).rstrip()
 
     return "\n".join([line(head), line(["-" * width for width in widths]), *map(line, rows)])
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A demand, whether the figures meet it, and those figures. holds None: they were not measured."""
+
+    demand: str
+    holds: bool | None
+    figures: str
+
+    def __str__(self) -> str:
+        word = "NOT MEASURED" if self.holds is None else "holds" if self.holds else "DOES NOT HOLD"
+        return f"{self.demand}: {self.figures}: {word}"
 
 
 def _processor() -> str:

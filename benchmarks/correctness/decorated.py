@@ -108,39 +108,70 @@ def plain_awaited(bench: Bench) -> None:
             works = False
         if works:
             return
-    try:
-        admits = _run(bench, lambda: acall(coroutine)) == "fine"
-    except Exception:  # noqa: BLE001 (a refusal of any library's kind)
-        admits = False
+    admits = _admits(lambda: _run(bench, lambda: acall(coroutine)))
     must(admits, "it refuses what cannot be awaited, and counts that against the remote")
 
 
 def generator_called(bench: Bench) -> None:
     """A generator function, given to what calls plain functions."""
-    call = bench.library.call(TWICE)
-    if call is None:
-        raise Unsupported("it has nothing that calls a function")
 
     def lines() -> Generator[str, None, None]:
         yield "one"
         raise Failure
 
+    _counts_or_refuses(_call(bench), lines, list, "generator functions", "a generator")
+
+
+def coroutine_called(bench: Bench) -> None:
+    """A coroutine function, given to what calls plain functions."""
+    _coroutine(_call(bench))
+
+
+def coroutine_made(bench: Bench) -> None:
+    """A plain function that gives a coroutine, as `lambda: request()` does."""
+    guard = bench.library.make(TWICE, "sync")
+    _coroutine(lambda fn: guard(lambda: fn())())  # so that it is no coroutine function
+
+
+def _call(bench: Bench) -> Callable[..., Any]:
+    call = bench.library.call(TWICE)
+    if call is None:
+        raise Unsupported("it has nothing that calls a function")
+    return call
+
+
+def _coroutine(call: Callable[..., Any]) -> None:
+    async def request() -> None:
+        raise Failure
+
+    loop = asyncio.new_event_loop()
+    _counts_or_refuses(call, request, loop.run_until_complete, "coroutines", "a coroutine")
+
+
+def _counts_or_refuses(
+    call: Callable[..., Any], fn: Callable[..., Any], run: Callable[[Any], object], all_of_them: str, one: str
+) -> None:
+    """Twice a call whose failure comes only when its result is run: it counts then, or the call is refused at once."""
     refused = 0
     for _ in range(2):
         try:
-            list(call(lines))
+            run(call(fn))
         except TypeError:
             refused += 1
         except Exception:  # noqa: BLE001, S110 (the failure, or what a library makes of the one that opens it)
             pass
-    try:
-        admits = call(lambda: "fine") == "fine"
-    except Exception:  # noqa: BLE001 (a refusal of any library's kind)
-        admits = False
+    admits = _admits(lambda: call(lambda: "fine"))
     if refused:
-        must(admits, "it refuses generator functions, and counts that against the remote")
+        must(admits, f"it refuses {all_of_them}, and counts that against the remote")
     else:
-        must(not admits, "a generator counts as a success before it has run: failures are not counted")
+        must(not admits, f"{one} counts as a success before it has run: failures are not counted")
+
+
+def _admits(call: Callable[[], object]) -> bool:
+    try:
+        return call() == "fine"
+    except Exception:  # noqa: BLE001 (a refusal of any library's kind)
+        return False
 
 
 def block_elsewhere(bench: Bench) -> None:

@@ -1,8 +1,7 @@
-"""What must hold of a circuit breaker in programs as they are: worker processes, slow listeners, coroutines astray."""
+"""What must hold of a circuit breaker in programs as they are: worker processes, and slow listeners."""
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 import pickle
@@ -14,48 +13,11 @@ from typing import Any, Final
 
 from benchmarks.correctness import driving
 from benchmarks.correctness.checks import Bench, must, trip
-from benchmarks.correctness.driving import LOCKS, Hung, Tasks, Threads, once, start
+from benchmarks.correctness.driving import LOCKS, Driver, Hung, Tasks, Threads, once, start
 from benchmarks.libraries.library import Failure, Unsupported, Wish
 
 _CHILD_SECONDS: Final = 2  # after which a forked child that hangs is ended
 _PLACES: Final = 12  # locks of one call that a fork is tried at
-
-
-def coroutine_called(bench: Bench) -> None:
-    """A coroutine function, given to what calls plain functions."""
-    call = bench.library.call(Wish(threshold=2))
-    if call is None:
-        raise Unsupported("it has nothing that calls a function")
-    _coroutine(call)
-
-
-def coroutine_made(bench: Bench) -> None:
-    """A plain function that gives a coroutine, as `lambda: request()` does."""
-    guard = bench.library.make(Wish(threshold=2), "sync")
-    _coroutine(lambda fn: guard(lambda: fn())())  # so that it is no coroutine function
-
-
-def _coroutine(call: Callable[[Callable[[], Any]], Any]) -> None:
-    async def request() -> None:
-        raise Failure
-
-    loop = asyncio.new_event_loop()
-    refused = 0
-    for _ in range(2):
-        try:
-            made = call(request)
-            with contextlib.suppress(Failure):
-                loop.run_until_complete(made)
-        except TypeError:
-            refused += 1
-    try:
-        admits = call(lambda: "fine") == "fine"
-    except Exception:  # noqa: BLE001 (a refusal of any library's kind)
-        admits = False
-    if refused:
-        must(admits, "it refuses coroutines, and counts that against the remote")
-    else:
-        must(not admits, "a coroutine counts as a success before it has run: failures are not counted")
 
 
 class _OfASocketError(Failure):
@@ -81,78 +43,77 @@ def refusal_pickled(bench: Bench) -> None:
     must(str(arrived) == str(refusal), "a refusal loses its text on the way")
 
 
+class _SlowListener:
+    """Keeps the first call that tells it anything waiting, once it is armed, until the block around it ends."""
+
+    def __init__(self) -> None:
+        self._armed, self._entered, self._leave = threading.Event(), threading.Event(), threading.Event()
+
+    def __call__(self) -> None:
+        if self._armed.is_set() and not self._entered.is_set():
+            self._entered.set()
+            self._leave.wait(driving.LIMIT * 10)
+
+    def arm(self) -> None:
+        self._armed.set()
+
+    def entered(self) -> bool:
+        """Whether it is told of something within the limit."""
+        return self._entered.wait(driving.LIMIT)
+
+    def __enter__(self) -> _SlowListener:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._leave.set()
+
+
 def slow_listener(bench: Bench) -> None:
-    entered, leave = threading.Event(), threading.Event()
-
-    def listener() -> None:
-        if not entered.is_set():
-            entered.set()
-            leave.wait(driving.LIMIT * 10)
-
-    driver = bench.driver(Wish(threshold=100, listener=listener))
-    call = driver.launch()
-    call.outcome = Failure()
-    call.release()
-    try:
-        must(entered.wait(driving.LIMIT), "the listener was told of nothing")
-        for outcome in ("fine", Failure()):
-            once(driver, outcome)
-    except Hung:
-        must(False, "while a listener hears of one call all others wait")
-    finally:
-        leave.set()
+    with _SlowListener() as listener:
+        driver = bench.driver(Wish(threshold=100, listener=listener))
+        listener.arm()
+        call = driver.launch()
+        call.outcome = Failure()
+        call.release()
+        must(listener.entered(), "the listener was told of nothing")
+        try:
+            for outcome in ("fine", Failure()):
+                once(driver, outcome)
+        except Hung:
+            must(False, "while a listener hears of one call all others wait")
     call.wait()
 
 
 def slow_listener_open(bench: Bench) -> None:
     """As above, while calls are refused."""
-    entered, leave = threading.Event(), threading.Event()
-    armed = threading.Event()
-
-    def listener() -> None:
-        if armed.is_set() and not entered.is_set():
-            entered.set()
-            leave.wait(driving.LIMIT * 10)
-
-    driver = bench.driver(Wish(threshold=2, listener=listener))
-    trip(driver)
-    armed.set()
-    driver.launch()
-    try:
-        if not entered.wait(driving.LIMIT):
-            raise Unsupported("it tells listeners of no refusal")
-        must(not start(driver).ran, "it is not open")
-    except Hung:
-        must(False, "while a listener hears of one refusal all others wait")
-    finally:
-        leave.set()
+    with _SlowListener() as listener:
+        driver = bench.driver(Wish(threshold=2, listener=listener))
+        trip(driver)
+        _refused_while_told(listener, driver, driver, "while a listener hears of one refusal all others wait")
 
 
 def slow_listener_loop(bench: Bench) -> None:
     """As above, while calls of an event loop are refused, and the listener is busy with a thread's."""
-    entered, leave = threading.Event(), threading.Event()
-    armed = threading.Event()
-
-    def listener() -> None:
-        if armed.is_set() and not entered.is_set():
-            entered.set()
-            leave.wait(driving.LIMIT * 10)
-
     if bench.library.ways != ("sync", "async"):
         raise Unsupported("it has not both kinds of calls")
-    guard = bench.library.make(Wish(threshold=2, listener=listener), "both")
-    in_thread, in_loop = Threads(guard), Tasks(guard)
-    trip(in_thread)
-    armed.set()
-    in_thread.launch()
+    with _SlowListener() as listener:
+        guard = bench.library.make(Wish(threshold=2, listener=listener), "both")
+        in_thread, in_loop = Threads(guard), Tasks(guard)
+        trip(in_thread)
+        reason = "while a listener hears of a thread's call, the event loop waits"
+        _refused_while_told(listener, in_thread, in_loop, reason)
+
+
+def _refused_while_told(listener: _SlowListener, one: Driver, other: Driver, reason: str) -> None:
+    """A refusal of `other`, while the listener is told of one of the same circuit by `one`."""
+    listener.arm()
+    one.launch()
+    if not listener.entered():
+        raise Unsupported("it tells listeners of no refusal")
     try:
-        if not entered.wait(driving.LIMIT):
-            raise Unsupported("it tells listeners of no refusal")
-        must(not start(in_loop).ran, "it is not open")
+        must(not start(other).ran, "it is not open")
     except Hung:
-        must(False, "while a listener hears of a thread's call, the event loop waits")
-    finally:
-        leave.set()
+        must(False, reason)
 
 
 def fork(bench: Bench) -> None:

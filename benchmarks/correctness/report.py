@@ -9,10 +9,11 @@ import sys
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 
+from benchmarks import ROOT
 from benchmarks.correctness.rows import ROWS, judge
-from benchmarks.libraries.adapters import LIBRARIES
-from benchmarks.libraries.library import ROOT, Library, version_of
-from benchmarks.report import about, say, table
+from benchmarks.libraries.adapters import LIBRARIES, about
+from benchmarks.libraries.library import Library, version_of
+from benchmarks.report import say, table
 
 
 def cell(row: str, library: Library, limit: float) -> tuple[str, str]:

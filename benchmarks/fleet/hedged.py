@@ -11,8 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
-from benchmarks.outage.figures import Verdict
-from benchmarks.report import say, table
+from benchmarks.report import Verdict, say, table
 from failover.storage.hedging import WINDOW, Hedging
 
 BUDGET: Final = 0.1

@@ -9,7 +9,19 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any, Final
 
-from benchmarks.libraries.library import OURS, Failure, Guard, Ignored, Library, Unsupported, Wish, load, refuse
+from benchmarks.libraries.library import (
+    OURS,
+    Failure,
+    Guard,
+    Ignored,
+    Library,
+    Unsupported,
+    Wish,
+    load,
+    refuse,
+    version_of,
+)
+from benchmarks.report import on_this_machine
 
 
 class Ours:
@@ -313,3 +325,9 @@ LIBRARIES: Final[tuple[Library, ...]] = (
     Hyx(),
     Interlock(),
 )
+
+
+def about() -> str:
+    """Some lines for the head of a report that compares circuit breakers."""
+    rivals = [f"{each.package} {version_of(each) or 'not installed'}" for each in LIBRARIES]
+    return f"{on_this_machine()}\n{', '.join(rivals)}"

@@ -10,8 +10,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Final, Protocol
 
+from benchmarks import ROOT
+
 OURS: Final = "failover.breaker"
-ROOT: Final = Path(__file__).resolve().parents[2]
 Guard = Callable[[Callable[..., Any]], Callable[..., Any]]
 """A decorator; all that it decorates goes through one circuit."""
 

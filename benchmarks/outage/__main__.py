@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from importlib import metadata
 from pathlib import Path
 from typing import Final
 
@@ -20,7 +21,7 @@ from benchmarks.outage.ring import Timing, measure
 from benchmarks.outage.tail import QUICK as QUICK_TAIL
 from benchmarks.outage.tail import Size, Tail, measure_tails, report_tails, tail_verdicts
 from benchmarks.outage.throughput import Throughput, hedged, in_tasks, in_threads, large_downloads
-from benchmarks.report import on_this_machine, say, versions
+from benchmarks.report import on_this_machine, say
 from failover.breaker import Cooldown
 from failover.demo.account import BadSettings
 from failover.storage.geo import PRODUCTION
@@ -126,7 +127,7 @@ def main() -> int:
     setting = Setting(attempt, cooldown)
     measured: list[Throughput] = []
     tails: list[Tail] = []
-    about = {"machine": on_this_machine(), "versions": versions(), "settings": _settings(options, setting)}
+    about = {"machine": on_this_machine(), "versions": _versions(), "settings": _settings(options, setting)}
     run: Run | None
     if options.load:
         run = Run.load(options.load)
@@ -178,6 +179,11 @@ def _settings(options: argparse.Namespace, setting: Setting) -> str:
         f"time-out is 60 s)\n{OURS}: {policy.trip}, {policy.recovery}\n"
         f"{OURS}, demo: the demonstration's policy: 20 reads at the secondary, then a probe; slow answers are failures"
     )
+
+
+def _versions() -> str:
+    """The SDK's packages, one line."""
+    return ", ".join(f"{name} {metadata.version(name)}" for name in ("azure-storage-blob", "azure-core"))
 
 
 if __name__ == "__main__":

@@ -106,16 +106,3 @@ def cost(series: Series, outage: float) -> Cost:
 def quantile(ordered: Sequence[float], share: float) -> float:
     """The smallest value that at least this share of all does not exceed."""
     return ordered[max(0, math.ceil(share * len(ordered)) - 1)]
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """A demand, whether the figures meet it, and those figures. holds None: they were not measured."""
-
-    demand: str
-    holds: bool | None
-    figures: str
-
-    def __str__(self) -> str:
-        word = "NOT MEASURED" if self.holds is None else "holds" if self.holds else "DOES NOT HOLD"
-        return f"{self.demand}: {self.figures}: {word}"

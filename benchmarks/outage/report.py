@@ -7,9 +7,9 @@ from typing import Final
 
 from benchmarks.outage.accounts import HEALTHY, KINDS
 from benchmarks.outage.configurations import CONFIGURATIONS, OURS
-from benchmarks.outage.figures import Cost, Run, Verdict, cost
+from benchmarks.outage.figures import Cost, Run, cost
 from benchmarks.outage.throughput import Throughput
-from benchmarks.report import say, table
+from benchmarks.report import Verdict, say, table
 
 MEDIAN_SHARE: Final = 1.1
 """The demand: the median read of an outage takes at most so many times what a healthy one takes."""

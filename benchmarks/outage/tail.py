@@ -13,8 +13,8 @@ from azure.core.exceptions import AzureError
 
 from benchmarks.outage.accounts import HANGING, LIMPING, Accounts, standins
 from benchmarks.outage.configurations import HEDGE_AFTER, HEDGED, LEARNED, TAIL, Reader, Setting
-from benchmarks.outage.figures import Verdict, quantile
-from benchmarks.report import say, table
+from benchmarks.outage.figures import quantile
+from benchmarks.report import Verdict, say, table
 from failover.storage.hedging import LEAST_WAIT, WINDOW
 
 BUDGET: Final = 0.1

@@ -7,9 +7,10 @@ import logging
 import sys
 import warnings
 
+from benchmarks.libraries.adapters import about
 from benchmarks.overhead import circuits
 from benchmarks.overhead.calls import report_calls
-from benchmarks.report import about, say
+from benchmarks.report import say
 
 
 def main() -> int:

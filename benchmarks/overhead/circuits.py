@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from typing import Final
 
-from benchmarks.libraries.library import ROOT
+from benchmarks import ROOT
 from benchmarks.report import say, table
 
 SIZES: Final = (1_000, 100_000, 1_000_000)

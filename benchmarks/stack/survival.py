@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from importlib import metadata
 from typing import Any, Final
 
-from benchmarks.libraries.library import ROOT
+from benchmarks import ROOT
 from benchmarks.stack.reader import CONTAINER, NAME, Library
 from failover.standin import Exchange, StandIn
 

@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
-from benchmarks.libraries.library import ROOT
+from benchmarks import ROOT
 from benchmarks.report import say
 from failover.breaker import Breakers, State
 from failover.breaker.distributed.record import SharedRecord, encode
