@@ -33,7 +33,7 @@ def uri(number: int) -> str:
 def server(kind: str, folder: Path) -> Iterator[tuple[str, str, Callable[[], int]]]:
     """URL and connection string of an empty store, and what counts its operations."""
     from tests.breaker.conftest import connection_string
-    from tests.breaker.fronts import front
+    from tests.breaker.stores.fronts import front
     from tests.redis_server import run_redis
     from tests.servers import run_azurite
 

@@ -38,7 +38,7 @@ from failover.breaker import (
     failures,
 )
 from tests.breaker.circuits import state, until_told
-from tests.breaker.fleet import Fleet
+from tests.breaker.distributed.fleet import Fleet
 from tests.clock import Clock
 
 AT_ONCE = Policy(ConsecutiveFailures(1), Cooldown(10.0))

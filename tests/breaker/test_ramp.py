@@ -20,7 +20,7 @@ from failover.breaker import (
     State,
 )
 from tests.breaker.circuits import state
-from tests.breaker.fleet import POLICY, Fleet
+from tests.breaker.distributed.fleet import POLICY, Fleet
 from tests.breaker.locks import locks_taken
 from tests.clock import Clock
 

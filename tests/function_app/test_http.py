@@ -11,7 +11,7 @@ import azure.functions as func
 import pytest
 from aiohttp import web
 
-from tests.function_app.lab import Lab, body_of, run
+from tests.function_app.app_fixture import Lab, body_of, run
 from tests.function_app.remote import Responder, break_off, held, never, saying
 
 STORY = "function_app"  # the logger

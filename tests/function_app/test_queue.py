@@ -14,7 +14,7 @@ from azure.storage.queue import QueueClient
 
 from failover.breaker import CircuitOpen
 from settings import Settings
-from tests.function_app.lab import Lab, run
+from tests.function_app.app_fixture import Lab, run
 from tests.function_app.remote import Responder, break_off, never
 from tests.servers import Azurite, credential
 

@@ -20,8 +20,8 @@ from failover.breaker.stores import StoredRecord
 from failover.breaker.stores.memory import MemoryStore
 from tests.breaker.circuits import PATIENCE
 from tests.breaker.conftest import connection_string
-from tests.breaker.fleet import Side
-from tests.function_app.lab import Lab, run
+from tests.breaker.distributed.fleet import Side
+from tests.function_app.app_fixture import Lab, run
 from tests.function_app.remote import Remote, held
 from tests.servers import Azurite
 

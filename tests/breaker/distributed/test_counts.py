@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from failover.breaker import AfterCalls, State
 from tests.breaker.circuits import state
-from tests.breaker.fleet import POLICY, Fleet, Process
+from tests.breaker.distributed.fleet import POLICY, Fleet, Process
 
 
 def open_fleet(size: int = 2, **policy: Any) -> Fleet:

@@ -19,8 +19,8 @@ from failover.breaker.distributed.worker import worker_of
 from failover.breaker.stores import Store, blob, open_store
 from tests.breaker.circuits import state
 from tests.breaker.conftest import connection_string
-from tests.breaker.fronts import Front, front
-from tests.breaker.test_distributed_live import wait_for
+from tests.breaker.distributed.test_worker import wait_for
+from tests.breaker.stores.fronts import Front, front
 from tests.redis_server import RedisServer
 from tests.servers import Azurite
 

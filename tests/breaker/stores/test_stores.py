@@ -27,7 +27,7 @@ from tests.clock import Clock
 from tests.redis_server import RedisServer, free_port, run_redis, run_tls_front
 from tests.servers import Azurite, make_certificate
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 NAMES = [
     "primary",
     "https://account.blob.core.windows.net/container/blob",
@@ -188,7 +188,7 @@ def test_of_writers_at_a_barrier_one_wins_each_round(store: Store) -> None:
 COUNT = """
 import sys
 from failover.breaker.stores import open_store
-from tests.breaker.test_stores import add_one
+from tests.breaker.stores.test_stores import add_one
 store = open_store(sys.argv[1])
 sys.stdin.readline()
 print(sum(add_one(store, "sum") for _ in range(int(sys.argv[2]))))

@@ -17,9 +17,9 @@ from failover.breaker.distributed.worker import worker_of
 from failover.breaker.stores import Store, StoreError, open_store
 from failover.breaker.stores.redis import RedisStore
 from tests.breaker.circuits import state
-from tests.breaker.deployments import Group, run_cluster, run_sentinel, wait_until
-from tests.breaker.fleet import boom
-from tests.breaker.test_stores import NAMES
+from tests.breaker.distributed.fleet import boom
+from tests.breaker.stores.deployments import Group, run_cluster, run_sentinel, wait_until
+from tests.breaker.stores.test_stores import NAMES
 from tests.redis_server import RedisServer, run_redis
 
 pytestmark = pytest.mark.redis

@@ -23,11 +23,11 @@ from failover.breaker.stores.redis import RedisStore
 from failover.breaker.stores.table import TableStore
 from tests.breaker.circuits import state
 from tests.breaker.conftest import KINDS
-from tests.breaker.fleet import boom
-from tests.breaker.test_stores import silent_server
+from tests.breaker.distributed.fleet import boom
+from tests.breaker.stores.test_stores import silent_server
 from tests.redis_server import free_port, run_redis
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 POLICY = Policy(trip=ConsecutiveFailures(2), recovery=Cooldown(0.3), probe_lease=2.0)
 
 

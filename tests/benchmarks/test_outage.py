@@ -23,7 +23,7 @@ from benchmarks.outage.tail_picture import draw as draw_tails
 from benchmarks.outage.throughput import Throughput
 from tests.servers import Azurite
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 OUTAGE = 10.0
 
 

@@ -18,7 +18,7 @@ from failover.breaker.distributed.worker import worker_of
 from failover.breaker.stores import open_store
 from failover.breaker.stores.memory import MemoryStore
 from tests.breaker.circuits import state
-from tests.breaker.fleet import POLICY, Fleet, Process, Side, boom
+from tests.breaker.distributed.fleet import POLICY, Fleet, Process, Side, boom
 from tests.clock import Clock
 
 

@@ -15,7 +15,7 @@ from failover.breaker import Breakers, CircuitBreaker, State
 from failover.breaker.stores import Store, StoreClosed, open_store
 from tests.breaker.circuits import state
 from tests.breaker.conftest import KINDS
-from tests.breaker.test_distributed_live import another_way, wait_for
+from tests.breaker.distributed.test_worker import another_way, wait_for
 
 _earlier: set[threading.Thread] = set()
 """Of other tests of this process, which something of theirs may keep alive: a traceback, a client."""

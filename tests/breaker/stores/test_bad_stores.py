@@ -23,10 +23,10 @@ from failover.breaker.stores.store import OPERATION_SECONDS, key_of
 from failover.breaker.stores.table import TableStore
 from tests.breaker.circuits import state
 from tests.breaker.conftest import KINDS, connection_string
-from tests.breaker.deployments import run_cluster
-from tests.breaker.fleet import boom
-from tests.breaker.fronts import front
-from tests.breaker.test_distributed_live import wait_for
+from tests.breaker.distributed.fleet import boom
+from tests.breaker.distributed.test_worker import wait_for
+from tests.breaker.stores.deployments import run_cluster
+from tests.breaker.stores.fronts import front
 from tests.redis_server import RedisServer, run_redis
 from tests.servers import Azurite
 

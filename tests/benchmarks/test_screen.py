@@ -17,7 +17,7 @@ from benchmarks.screen import __main__ as screen
 from benchmarks.screen.camera import ROWS
 from benchmarks.screen.picture import DRAWN, Film, Look, Row, draw, picture
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 SVG = "{http://www.w3.org/2000/svg}"
 LIMIT = 1_000_000  # bytes
 PLAIN = Look("default", bold=False, faint=False, reverse=False)

@@ -19,14 +19,14 @@ import pytest
 from benchmarks.fleet.clients import Case, simulate
 from benchmarks.fleet.remote import Recovery
 from tests.breaker.conftest import KINDS
-from tests.breaker.fleet_worker import PAUSE, THRESHOLD, Job, work
+from tests.breaker.distributed.fleet_worker import PAUSE, THRESHOLD, Job, work
 
 AZURE = ["failover.breaker.stores.blob", "failover.breaker.stores.table"]
 # A process that has imported all that the workers need, and forks them from itself: eight imports take too long.
 FORKS = "forkserver" in multiprocessing.get_all_start_methods()  # not on Windows
 PROCESSES: Any = multiprocessing.get_context("forkserver" if FORKS else "spawn")
 if FORKS:
-    PROCESSES.set_forkserver_preload(["tests.breaker.fleet_worker", "failover.breaker.stores.redis", *AZURE])
+    PROCESSES.set_forkserver_preload([work.__module__, "failover.breaker.stores.redis", *AZURE])
 SIZE = 8
 COOLDOWN = 1.0
 SECONDS = 3.5  # of an outage, beyond the time until all are open

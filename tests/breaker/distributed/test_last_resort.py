@@ -14,9 +14,9 @@ import pytest
 from failover.breaker import CircuitBreaker, Policy, State
 from failover.breaker.stores import open_store
 from tests.breaker.circuits import state
-from tests.breaker.test_distributed_live import wait_for
+from tests.breaker.distributed.test_worker import wait_for
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 SECONDS = 8.0  # of eight cooldowns
 
 CALLER = """

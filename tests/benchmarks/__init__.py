@@ -1,0 +1,1 @@
+"""The benchmarks say what their figures say."""

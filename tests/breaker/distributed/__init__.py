@@ -1,0 +1,1 @@
+"""Circuits that several processes share: the record, how writes are merged, and who writes and reads it."""
