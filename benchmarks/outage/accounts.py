@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import multiprocessing
 import os
 import socket
@@ -11,7 +10,6 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from multiprocessing.connection import Connection
 from typing import Any, Final
 
 from azure.core.credentials import AzureNamedKeyCredential
@@ -19,22 +17,9 @@ from azure.core.exceptions import AzureError, IncompleteReadError
 from azure.core.pipeline.transport import HttpTransport
 from azure.storage.blob import BlobServiceClient
 
+from benchmarks.outage.server import BODY, HEALTHY, serve
 from failover.demo.account import BadSettings, find_account
 from failover.demo.faults import SLOW_SHARE, Fault, FaultTransport
-from failover.standin import Exchange, StandIn
-
-HEALTHY: Final = "none"
-BODY: Final = "body"
-KINDS: Final = ("503", "timeout", "reset", "slow", "down", BODY)
-"""What can be wrong with the primary. body: the connection ends half-way through each body."""
-
-LIMPING: Final = "limping"
-HANGING: Final = "hanging"
-WORLDS: Final = (LIMPING, HANGING)
-"""Whose tail is measured: one read in ten takes long, or each does."""
-LIMP: Final = 3.0
-"""Seconds that an answer takes when the primary limps."""
-_TENTH: Final = 10
 
 BLOB: Final = "HelloWorld"
 CONTENT: Final = b"Hello World! " * 1000
@@ -90,51 +75,12 @@ class Accounts:
 # --- the stand-in: real sockets, in a process of its own ------------------------------------------------------
 
 
-def _interference(kind: str, timeout: float, on: list[bool]) -> Callable[[Exchange], None]:
-    numbers = itertools.count(1)
-
-    def interfere(exchange: Exchange) -> None:
-        request = exchange.request
-        if not on[0] or request.endpoint != _PRIMARY or request.method != "GET":
-            return
-        if kind == "503":
-            exchange.fail(503)
-        elif kind == LIMPING:
-            if next(numbers) % _TENTH == 0:
-                exchange.delay = LIMP
-        elif kind in ("timeout", HANGING):
-            exchange.delay = 10 * timeout  # its client has gone by then
-        elif kind == "slow":
-            exchange.delay = SLOW_SHARE * timeout
-        elif kind == BODY:
-            exchange.cut_after = len(exchange.reply.body) // 2
-        elif kind == "reset":
-            raise ConnectionResetError  # the server drops the connection, and says nothing of it
-
-    return interfere
-
-
-def _serve(line: Connection, kinds: tuple[str, ...], timeout: float) -> None:
-    accounts = {kind: StandIn(0.0) for kind in kinds}
-    on = [False]
-    for kind, account in accounts.items():
-        account.interfere = _interference(kind, timeout, on)
-    line.send([(kind, a.primary_url, a.secondary_url, a.account_key) for kind, a in accounts.items()])
-    with suppress(EOFError, KeyboardInterrupt):
-        while True:
-            on[0] = line.recv()
-            if "down" in accounts:
-                (accounts["down"].lose_primary if on[0] else accounts["down"].restore_primary)()
-            line.send(True)
-    os._exit(0)  # threads may be waiting in answers that nobody wants
-
-
 @contextmanager
 def standins(kinds: tuple[str, ...], timeout: float) -> Iterator[Accounts]:
     """One stand-in account for each kind. Their process shares no interpreter with what is measured here."""
     spawn = multiprocessing.get_context("spawn")
     ours, theirs = spawn.Pipe()
-    process = spawn.Process(target=_serve, args=(theirs, kinds, timeout), daemon=True)
+    process = spawn.Process(target=serve, args=(theirs, kinds, timeout, SLOW_SHARE * timeout), daemon=True)
     process.start()
     theirs.close()
 

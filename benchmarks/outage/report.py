@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from typing import Final
 
-from benchmarks.outage.accounts import HEALTHY, KINDS
 from benchmarks.outage.configurations import CONFIGURATIONS, OURS
 from benchmarks.outage.figures import Cost, Run, cost
+from benchmarks.outage.server import HEALTHY, KINDS
 from benchmarks.outage.throughput import Throughput
 from benchmarks.report import Verdict, say, table
 

@@ -11,9 +11,10 @@ from typing import Any, Final
 
 from azure.core.exceptions import AzureError
 
-from benchmarks.outage.accounts import HANGING, LIMPING, Accounts, standins
+from benchmarks.outage.accounts import Accounts, standins
 from benchmarks.outage.configurations import HEDGE_AFTER, HEDGED, LEARNED, TAIL, Reader, Setting
 from benchmarks.outage.figures import quantile
+from benchmarks.outage.server import HANGING, LIMPING
 from benchmarks.report import Verdict, say, table
 from failover.storage.hedging import LEAST_WAIT, WINDOW
 

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from benchmarks.drawing import Theme, bare, write
-from benchmarks.outage.accounts import HANGING, LIMPING
 from benchmarks.outage.configurations import HEDGED, LEARNED, OURS
 from benchmarks.outage.figures import quantile
+from benchmarks.outage.server import HANGING, LIMPING
 from benchmarks.outage.tail import Tail
 
 HEIGHT: Final = 330

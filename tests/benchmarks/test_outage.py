@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.outage.accounts import HANGING, HEALTHY, KINDS, WORLDS
 from benchmarks.outage.configurations import CONFIGURATIONS, OURS, TAIL
 from benchmarks.outage.figures import Reading, Run, Series, cost
 from benchmarks.outage.picture import draw
 from benchmarks.outage.report import throughput_verdicts, verdicts
+from benchmarks.outage.server import HANGING, HEALTHY, KINDS, WORLDS
 from benchmarks.outage.tail import Tail, tail_verdicts
 from benchmarks.outage.tail_picture import draw as draw_tails
 from benchmarks.outage.throughput import Throughput
