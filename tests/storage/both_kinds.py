@@ -13,7 +13,6 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
 
-import pytest
 from azure.core.pipeline.transport import AioHttpTransport, RequestsTransport
 from azure.storage import blob
 from azure.storage.blob import aio
@@ -27,14 +26,13 @@ KINDS: Final = ("sync", "aio")
 
 
 def both_kinds(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
-    """Run a test, whose first parameter is `kind`, once for each kind."""
+    """Run a test, which takes the fixture `client_kind`, as that kind of client is to be used."""
 
     @functools.wraps(test)
-    def runs(kind: str, *args: Any, **kwargs: Any) -> None:
-        run(kind, test(kind, *args, **kwargs))
+    def runs(client_kind: str, **fixtures: Any) -> None:
+        run(client_kind, test(client_kind=client_kind, **fixtures))
 
-    marked: Callable[..., None] = pytest.mark.parametrize("kind", KINDS)(runs)
-    return marked
+    return runs
 
 
 def run(kind: str, steps: Coroutine[Any, Any, T]) -> T:

@@ -11,10 +11,11 @@ from azure.storage.blob.aio import ExponentialRetry as AsyncExponentialRetry
 
 from failover.storage import GeoFailover
 from tests.storage.async_client import WaitingGeoFailover
+from tests.storage.both_kinds import KINDS
 from tests.storage.gates import Gate
 
 
-@pytest.fixture(params=["sync", "aio"])
+@pytest.fixture(params=KINDS)
 def client_kind(request: pytest.FixtureRequest) -> str:
     """The kind of client: "sync" or "aio"."""
     kind: str = request.param

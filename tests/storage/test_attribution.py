@@ -157,13 +157,13 @@ def test_an_outage_is_survived_with_a_slow_sign_in(kind: str, blamed: Blamed) ->
 
 @both_kinds
 async def test_a_real_credential_that_cannot_sign_in(
-    kind: str, blamed: Blamed, monkeypatch: pytest.MonkeyPatch
+    client_kind: str, blamed: Blamed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("AZURE_CLIENT_ID", "AZURE_CLIENT_SECRET", "AZURE_TENANT_ID", "AZURE_USERNAME"):
         monkeypatch.delenv(name, raising=False)
-    credential: Any = AsyncEnvironmentCredential() if kind == "aio" else EnvironmentCredential()
-    policy = geo_failover(kind, listeners=[blamed])
-    client = service(kind, "https://mine.blob.core.windows.net", credential=credential, retry_policy=policy)
+    credential: Any = AsyncEnvironmentCredential() if client_kind == "aio" else EnvironmentCredential()
+    policy = geo_failover(client_kind, listeners=[blamed])
+    client = service(client_kind, "https://mine.blob.core.windows.net", credential=credential, retry_policy=policy)
     with pytest.raises(ClientAuthenticationError, match="EnvironmentCredential"):
         await read(client, retry_total=0)
     await close(client)
@@ -171,18 +171,18 @@ async def test_a_real_credential_that_cannot_sign_in(
 
 
 @both_kinds
-async def test_a_slow_sign_in_over_https_in_real_time(kind: str, blamed: Blamed, tmp_path: Path) -> None:
+async def test_a_slow_sign_in_over_https_in_real_time(client_kind: str, blamed: Blamed, tmp_path: Path) -> None:
     """Longer than several attempts may take."""
     certificate, key = make_certificate(tmp_path)
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     tls.load_cert_chain(certificate, key)
-    signing = sign_in(kind, 0.7)
+    signing = sign_in(client_kind, 0.7)
     with RawServer(lambda asked: ranged(HELLO, asked), tls=tls) as server:
         client = service(
-            kind,
+            client_kind,
             server.url,
             credential=signing,
-            retry_policy=geo_failover(kind, listeners=[blamed], attempt_timeout=0.1),
+            retry_policy=geo_failover(client_kind, listeners=[blamed], attempt_timeout=0.1),
             secondary_hostname="127.0.0.1:1/devstoreaccount1-secondary",
             connection_verify=str(certificate),
         )
@@ -277,14 +277,14 @@ def test_connections_that_went_stale_are_no_outage_to_tasks(blamed: Blamed) -> N
 
 
 @both_kinds
-async def test_a_connection_that_is_reset_again_was_the_endpoints_doing(kind: str, blamed: Blamed) -> None:
+async def test_a_connection_that_is_reset_again_was_the_endpoints_doing(client_kind: str, blamed: Blamed) -> None:
     def reset(_asked: Asked) -> Answer:
         return Answer("", then="reset")
 
     path = "/devstoreaccount1-secondary"
     with RawServer(reset) as first, RawServer(lambda asked: ranged(HELLO, asked), path=path) as second:
-        policy = geo_failover(kind, listeners=[blamed], primary_attempts=1)
-        client = service(kind, first.url, retry_policy=policy, **connect_options(Pair(first, second)))
+        policy = geo_failover(client_kind, listeners=[blamed], primary_attempts=1)
+        client = service(client_kind, first.url, retry_policy=policy, **connect_options(Pair(first, second)))
         assert await read(client) == HELLO
         await close(client)
         assert blamed == ["primary: connection reset"] * 2
@@ -333,9 +333,11 @@ def test_a_proxy_that_nobody_can_use_is_no_endpoints_fault(
 
 @pytest.mark.parametrize("url", ["gopher://127.0.0.1/account", "http://127.0.0.1:99999/account"])
 @both_kinds
-async def test_an_endpoint_that_nobody_can_use_is_told_as_the_sdk_tells_it(kind: str, url: str, blamed: Blamed) -> None:
+async def test_an_endpoint_that_nobody_can_use_is_told_as_the_sdk_tells_it(
+    client_kind: str, url: str, blamed: Blamed
+) -> None:
     async def failure(policy: Any) -> Exception | bytes:
-        client = service(kind, "https://account.blob.core.windows.net", retry_policy=policy, credential=None)
+        client = service(client_kind, "https://account.blob.core.windows.net", retry_policy=policy, credential=None)
         try:
             return await read(client, retry_total=0, raw_request_hook=lambda request: redirect(request, url))
         except Exception as error:
@@ -346,8 +348,8 @@ async def test_an_endpoint_that_nobody_can_use_is_told_as_the_sdk_tells_it(kind:
     def redirect(request: Any, url: str) -> None:
         request.http_request.url = url
 
-    bare = await failure(retry(kind, "ExponentialRetry"))
-    ours = await failure(geo_failover(kind, listeners=[blamed]))
+    bare = await failure(retry(client_kind, "ExponentialRetry"))
+    ours = await failure(geo_failover(client_kind, listeners=[blamed]))
     assert type(ours) is type(bare)
     assert blamed == []
 

@@ -97,12 +97,12 @@ async def reads(service: Any) -> list[Any]:
 
 @pytest.mark.parametrize("credential", CREDENTIALS)
 @both_kinds
-async def test_every_kind_of_read_fails_over(kind: str, credential: str, lake: DataLake) -> None:
-    service = connect(kind, lake, credential=CREDENTIALS[credential](kind))
+async def test_every_kind_of_read_fails_over(client_kind: str, credential: str, lake: DataLake) -> None:
+    service = connect(client_kind, lake, credential=CREDENTIALS[credential](client_kind))
     wanted = await reads(service)
     assert wanted[0] == FILES["a"]
     assert set(lake.look()) == {"blob P", "dfs P"}
-    policy = quick(kind)
+    policy = quick(client_kind)
 
     assert protect(service, policy) is service
 
@@ -127,9 +127,9 @@ LONE: Final[dict[str, tuple[str, ...]]] = {
 
 @pytest.mark.parametrize("name", LONE)
 @both_kinds
-async def test_clients_that_no_service_has_made(kind: str, name: str, lake: DataLake) -> None:
-    client = connect(kind, lake, name, *LONE[name])
-    protect(client, quick(kind))
+async def test_clients_that_no_service_has_made(client_kind: str, name: str, lake: DataLake) -> None:
+    client = connect(client_kind, lake, name, *LONE[name])
+    protect(client, quick(client_kind))
     lake.primary.lose()
 
     file = client if name == "DataLakeFileClient" else client.get_file_client("folder/b" if name[0] == "F" else "b")
@@ -142,11 +142,11 @@ async def test_clients_that_no_service_has_made(kind: str, name: str, lake: Data
 
 
 @both_kinds
-async def test_subclients_of_before(kind: str, lake: DataLake) -> None:
-    service = connect(kind, lake)
+async def test_subclients_of_before(client_kind: str, lake: DataLake) -> None:
+    service = connect(client_kind, lake)
     system = service.get_file_system_client("fs")
     file = system.get_file_client("a")
-    protect(service, quick(kind))
+    protect(service, quick(client_kind))
     lake.primary.lose()
     assert await download(file) == FILES["a"]
     assert await names(system.get_paths()) == sorted(FILES)
@@ -155,9 +155,9 @@ async def test_subclients_of_before(kind: str, lake: DataLake) -> None:
 
 
 @both_kinds
-async def test_the_two_services_of_one_client_share_circuits(kind: str, lake: DataLake) -> None:
-    service = connect(kind, lake)
-    policy = quick(kind)
+async def test_the_two_services_of_one_client_share_circuits(client_kind: str, lake: DataLake) -> None:
+    service = connect(client_kind, lake)
+    policy = quick(client_kind)
     protect(service, policy)
     lake.primary.lose()
     assert await names(service.list_file_systems()) == ["fs"]  # by a pipeline of its own
@@ -170,8 +170,8 @@ async def test_the_two_services_of_one_client_share_circuits(kind: str, lake: Da
 
 
 @both_kinds
-async def test_writes_stay_at_the_primary(kind: str, lake: DataLake) -> None:
-    service = protect(connect(kind, lake, retry_total=0), quick(kind))
+async def test_writes_stay_at_the_primary(client_kind: str, lake: DataLake) -> None:
+    service = protect(connect(client_kind, lake, retry_total=0), quick(client_kind))
     file = service.get_file_client("fs", "new")
 
     async def write() -> None:
@@ -192,9 +192,9 @@ async def test_writes_stay_at_the_primary(kind: str, lake: DataLake) -> None:
 
 
 @both_kinds
-async def test_a_listing_goes_on_where_its_last_page_came_from(kind: str, lake: DataLake) -> None:
+async def test_a_listing_goes_on_where_its_last_page_came_from(client_kind: str, lake: DataLake) -> None:
     """Only the endpoint that has given a token can make sense of it, and the SDK does not say which it was."""
-    service = protect(connect(kind, lake, retry_total=0), quick(kind))
+    service = protect(connect(client_kind, lake, retry_total=0), quick(client_kind))
     system = service.get_file_system_client("fs")
     lake.broken.add(f"{ACCOUNT}.dfs.core.windows.net")
     pages = each(system.get_paths().by_page())
@@ -207,8 +207,8 @@ async def test_a_listing_goes_on_where_its_last_page_came_from(kind: str, lake: 
 
 
 @both_kinds
-async def test_a_listing_that_the_primary_began_is_the_primarys(kind: str, lake: DataLake) -> None:
-    service = protect(connect(kind, lake, retry_total=0), quick(kind))
+async def test_a_listing_that_the_primary_began_is_the_primarys(client_kind: str, lake: DataLake) -> None:
+    service = protect(connect(client_kind, lake, retry_total=0), quick(client_kind))
     pages = each(service.get_file_system_client("fs").get_paths().by_page())
     await anext(pages)
     lake.broken.add(f"{ACCOUNT}.dfs.core.windows.net")
@@ -221,14 +221,14 @@ async def test_a_listing_that_the_primary_began_is_the_primarys(kind: str, lake:
 
 
 @both_kinds
-async def test_a_large_file_goes_on_at_the_secondary(kind: str, lake: DataLake) -> None:
+async def test_a_large_file_goes_on_at_the_secondary(client_kind: str, lake: DataLake) -> None:
     """Later ranges are bound to the endpoint of the first, whose name the SDK does not know for Data Lake."""
     sizes: dict[str, Any] = {"max_single_get_size": MIB, "max_chunk_get_size": MIB}
-    service = protect(connect(kind, lake, **sizes), quick(kind))
+    service = protect(connect(client_kind, lake, **sizes), quick(client_kind))
     lake.broken.add(f"{ACCOUNT}.blob.core.windows.net")
     file = service.get_file_client("fs", "folder/c")
     assert await download(file) == FILES["folder/c"]
-    lone = protect(connect(kind, lake, "DataLakeFileClient", "fs", "folder/c", **sizes), quick(kind))
+    lone = protect(connect(client_kind, lake, "DataLakeFileClient", "fs", "folder/c", **sizes), quick(client_kind))
     assert await download(lone) == FILES["folder/c"]
     assert set(lake.look()) == {"blob P", "blob S"}
     await close(lone)
@@ -236,8 +236,8 @@ async def test_a_large_file_goes_on_at_the_secondary(kind: str, lake: DataLake) 
 
 
 @both_kinds
-async def test_a_file_that_is_not_replicated(kind: str, lake: DataLake) -> None:
-    service = protect(connect(kind, lake, retry_total=0), quick(kind))
+async def test_a_file_that_is_not_replicated(client_kind: str, lake: DataLake) -> None:
+    service = protect(connect(client_kind, lake, retry_total=0), quick(client_kind))
     lake.primary.lose()
     with pytest.raises(NotReplicated):
         await download(service.get_file_client("fs", "absent"))
@@ -245,8 +245,8 @@ async def test_a_file_that_is_not_replicated(kind: str, lake: DataLake) -> None:
 
 
 @both_kinds
-async def test_max_staleness_is_asked_of_the_blob_service(kind: str, lake: DataLake) -> None:
-    service = protect(connect(kind, lake), quick(kind, max_staleness=600.0))
+async def test_max_staleness_is_asked_of_the_blob_service(client_kind: str, lake: DataLake) -> None:
+    service = protect(connect(client_kind, lake), quick(client_kind, max_staleness=600.0))
     lake.primary.lose()
     assert await names(service.get_file_system_client("fs").get_paths()) == sorted(FILES)
     assert "blob S" in lake.look()
@@ -255,9 +255,11 @@ async def test_max_staleness_is_asked_of_the_blob_service(kind: str, lake: DataL
 
 @pytest.mark.parametrize("service_named", ["blob", "dfs"])
 @both_kinds
-async def test_a_secondary_that_is_named_for_one_of_the_services(kind: str, service_named: str, lake: DataLake) -> None:
+async def test_a_secondary_that_is_named_for_one_of_the_services(
+    client_kind: str, service_named: str, lake: DataLake
+) -> None:
     named = f"https://elsewhere-secondary.{service_named}.core.windows.net"
-    service = protect(connect(kind, lake), quick(kind, secondary_endpoint=named))
+    service = protect(connect(client_kind, lake), quick(client_kind, secondary_endpoint=named))
     wanted = await reads(service)
     lake.primary.lose()
     lake.look()
@@ -267,6 +269,6 @@ async def test_a_secondary_that_is_named_for_one_of_the_services(kind: str, serv
 
 
 @both_kinds
-async def test_a_policy_as_an_argument_says_to_protect(kind: str, lake: DataLake) -> None:
+async def test_a_policy_as_an_argument_says_to_protect(client_kind: str, lake: DataLake) -> None:
     with pytest.raises((ValueError, TypeError), match=r"protect\(client, policy\)"):  # by its version
-        connect(kind, lake, retry_policy=quick(kind))
+        connect(client_kind, lake, retry_policy=quick(client_kind))

@@ -110,10 +110,12 @@ def fail_with_number(exchange: Exchange) -> None:
 
 
 @both_kinds
-async def test_the_number_of_the_request_for_a_support_case(kind: str, standin: StandIn) -> None:
+async def test_the_number_of_the_request_for_a_support_case(client_kind: str, standin: StandIn) -> None:
     store(standin)
     spoil(standin, fail_with_number, at="primary+secondary")
-    client = service(kind, standin.primary_url, retry_policy=geo_failover(kind, retry=None), **connect_options(standin))
+    client = service(
+        client_kind, standin.primary_url, retry_policy=geo_failover(client_kind, retry=None), **connect_options(standin)
+    )
     with pytest.raises(BothEndpointsDown) as caught:
         await read(client)
     await close(client)
@@ -241,14 +243,13 @@ def pool() -> Iterator[ProcessPoolExecutor]:
         yield processes
 
 
-@pytest.mark.parametrize("kind", ["sync", "aio"])
 @pytest.mark.parametrize(("where", "expected"), [("primary+secondary", BothEndpointsDown), ("primary", NotReplicated)])
 def test_an_error_comes_out_of_a_pool_of_processes(
-    where: str, expected: type[Exception], kind: str, standin: StandIn, pool: ProcessPoolExecutor
+    where: str, expected: type[Exception], client_kind: str, standin: StandIn, pool: ProcessPoolExecutor
 ) -> None:
     store(standin)
     spoil(standin, fail_with_number, at=where)
-    future = pool.submit(_read_in_worker, kind, standin.primary_url, connect_options(standin), "Missing")
+    future = pool.submit(_read_in_worker, client_kind, standin.primary_url, connect_options(standin), "Missing")
 
     with pytest.raises(expected) as caught:
         future.result(60)

@@ -79,10 +79,10 @@ def policy_of(client: Any) -> Any:
 
 
 @both_kinds
-async def test_clients_made_from_now_on(kind: str, standin: StandIn) -> None:
+async def test_clients_made_from_now_on(client_kind: str, standin: StandIn) -> None:
     store(standin)
     installed(standin)
-    client = connect(kind, standin)
+    client = connect(client_kind, standin)
     spoil(standin, status(503))
     trail = Trail(standin)
     assert await read(client) == HELLO
@@ -108,16 +108,18 @@ MADE: Final[dict[str, tuple[Any, Any, str, tuple[str, ...]]]] = {
 
 @pytest.mark.parametrize("name", MADE)
 @both_kinds
-async def test_every_class_of_client(kind: str, name: str) -> None:
+async def test_every_class_of_client(client_kind: str, name: str) -> None:
     package, package_aio, maker, args = MADE[name]
     host = {"azure.storage.filedatalake": "dfs", "azure.data.tables": "table"}.get(package.__name__)
     url = f"https://mine.{host or package.__name__.rpartition('.')[2]}.core.windows.net"
     key: Any = AzureNamedKeyCredential("mine", KEY)
-    make = functools.partial(getattr(package_aio if kind == "aio" else package, maker), url, *args, credential=key)
+    make = functools.partial(
+        getattr(package_aio if client_kind == "aio" else package, maker), url, *args, credential=key
+    )
     bare = make()
     install()
     client = make()
-    assert type(policy_of(client)) is type(geo_failover(kind))
+    assert type(policy_of(client)) is type(geo_failover(client_kind))
     assert all(place.retry is not None and policy_of(client) is not None for place in _sdk.retry_places(client))
     assert policy_of(bare) is None
     uninstall()
@@ -128,14 +130,14 @@ async def test_every_class_of_client(kind: str, name: str) -> None:
 
 
 @both_kinds
-async def test_one_pair_of_circuits_per_account(kind: str, standin: StandIn) -> None:
+async def test_one_pair_of_circuits_per_account(client_kind: str, standin: StandIn) -> None:
     store(standin)
     installed(standin)
     trail = Trail(standin)
     spoil(standin, status(503))
     # One after the other, as a program does that makes a client for each request; by both kinds of client.
-    for other in (kind, kind, "sync"):
-        if other == "sync" and kind == "aio":
+    for other in (client_kind, client_kind, "sync"):
+        if other == "sync" and client_kind == "aio":
             with connect("sync", standin) as client:
                 assert client.get_blob_client("demo", "HelloWorld").download_blob().readall() == HELLO
             continue
@@ -148,7 +150,7 @@ async def test_one_pair_of_circuits_per_account(kind: str, standin: StandIn) -> 
 
     with StandIn(0.0) as second:
         store(second)
-        client = connect(kind, second)
+        client = connect(client_kind, second)
         trail = Trail(second)
         assert await read(client) == HELLO
         assert trail.look() == "P", "another account's circuits are its own"
@@ -156,15 +158,17 @@ async def test_one_pair_of_circuits_per_account(kind: str, standin: StandIn) -> 
 
 
 @both_kinds
-async def test_data_lake_shares_the_circuits_of_blobs(kind: str) -> None:
+async def test_data_lake_shares_the_circuits_of_blobs(client_kind: str) -> None:
     with data_lake({"a": b"content"}) as lake:
         install(policy=QUICK)
-        package: Any = filedatalake_aio if kind == "aio" else filedatalake
-        client = package.DataLakeServiceClient(DFS, credential=KEY, transport=routed(kind, lake))
+        package: Any = filedatalake_aio if client_kind == "aio" else filedatalake
+        client = package.DataLakeServiceClient(DFS, credential=KEY, transport=routed(client_kind, lake))
         lake.primary.lose()
         stream = await result(client.get_file_client("fs", "a").download_file())
         assert await result(stream.readall()) == b"content"
-        other = service(kind, DFS.replace(".dfs.", ".blob."), credential=KEY, transport=routed(kind, lake))
+        other = service(
+            client_kind, DFS.replace(".dfs.", ".blob."), credential=KEY, transport=routed(client_kind, lake)
+        )
         assert policy_of(other).primary is policy_of(client).primary
         assert policy_of(other).primary.state is State.OPEN
         assert policy_of(other).primary.name == "mine.blob.core.windows.net"
@@ -174,10 +178,10 @@ async def test_data_lake_shares_the_circuits_of_blobs(kind: str) -> None:
 
 
 @both_kinds
-async def test_a_retry_policy_of_its_own_goes_on_inside(kind: str, standin: StandIn) -> None:
+async def test_a_retry_policy_of_its_own_goes_on_inside(client_kind: str, standin: StandIn) -> None:
     store(standin)
     installed(standin, primary_attempts=1)
-    client = connect(kind, standin, retry_policy=at_once(kind, 2))
+    client = connect(client_kind, standin, retry_policy=at_once(client_kind, 2))
     spoil(standin, status(503), times=1, methods=("PUT",))
     await result(client.get_blob_client("demo", "other").upload_blob(b"x", overwrite=True))
     spoil(standin, status(503), at="primary+secondary")
@@ -189,14 +193,14 @@ async def test_a_retry_policy_of_its_own_goes_on_inside(kind: str, standin: Stan
 
 
 @both_kinds
-async def test_a_retry_policy_that_many_clients_have(kind: str, standin: StandIn) -> None:
+async def test_a_retry_policy_that_many_clients_have(client_kind: str, standin: StandIn) -> None:
     store(standin)
     installed(standin)
-    constant = at_once(kind, 1)
+    constant = at_once(client_kind, 1)
     with StandIn(0.0) as second:
         store(second, b"second")
-        first_client = connect(kind, standin, retry_policy=constant)
-        second_client = connect(kind, second, retry_policy=constant)
+        first_client = connect(client_kind, standin, retry_policy=constant)
+        second_client = connect(client_kind, second, retry_policy=constant)
         assert await read(first_client) == HELLO
         assert await read(second_client) == b"second"
         assert policy_of(first_client) is not policy_of(second_client)
@@ -205,18 +209,18 @@ async def test_a_retry_policy_that_many_clients_have(kind: str, standin: StandIn
 
 
 @both_kinds
-async def test_a_client_that_has_failover_is_left_alone(kind: str, standin: StandIn) -> None:
+async def test_a_client_that_has_failover_is_left_alone(client_kind: str, standin: StandIn) -> None:
     installed(standin)
-    own = geo_failover(kind)
-    client = connect(kind, standin, retry_policy=own)
+    own = geo_failover(client_kind)
+    client = connect(client_kind, standin, retry_policy=own)
     assert policy_of(client) is own
     await close(client)
 
 
 @both_kinds
-async def test_clients_that_were_there_before(kind: str, standin: StandIn) -> None:
+async def test_clients_that_were_there_before(client_kind: str, standin: StandIn) -> None:
     store(standin)
-    client = connect(kind, standin)
+    client = connect(client_kind, standin)
     container = client.get_container_client("demo")
     installed(standin)
     assert policy_of(client) is None
@@ -284,11 +288,11 @@ def test_a_client_that_cannot_be_protected_is_made_all_the_same(
 
 
 @both_kinds
-async def test_listeners_hear_each_transition_once(kind: str, standin: StandIn) -> None:
+async def test_listeners_hear_each_transition_once(client_kind: str, standin: StandIn) -> None:
     store(standin)
     heard: list[Any] = []
     installed(standin, listeners=[heard.append])
-    clients = [connect(kind, standin) for _ in range(3)]
+    clients = [connect(client_kind, standin) for _ in range(3)]
     spoil(standin, status(503))
     assert await read(clients[0]) == HELLO
     assert [each.new for each in heard if isinstance(each, Transition)] == [State.OPEN]
@@ -298,11 +302,11 @@ async def test_listeners_hear_each_transition_once(kind: str, standin: StandIn) 
 
 @both_kinds
 async def test_an_account_without_a_known_secondary_is_told_of_once(
-    kind: str, standin: StandIn, caplog: pytest.LogCaptureFixture
+    client_kind: str, standin: StandIn, caplog: pytest.LogCaptureFixture
 ) -> None:
     install()
     for _ in range(2):
-        client = service(kind, "https://files.example.invalid", credential="sv=1&sig=SECRET", retry_total=0)
+        client = service(client_kind, "https://files.example.invalid", credential="sv=1&sig=SECRET", retry_total=0)
         with pytest.raises(Exception, match=r"files\.example\.invalid"):
             await read(client)
         await close(client)

@@ -20,7 +20,6 @@ from failover.standin import StandIn
 from failover.storage import AsyncGeoFailover, GeoFailover, ReadEnded, Retry
 from tests.storage.account import HELLO, Trail, spoil, status, store
 from tests.storage.both_kinds import (
-    KINDS,
     both_kinds,
     close,
     connect_options,
@@ -49,17 +48,16 @@ def duplicate(request: pytest.FixtureRequest) -> Any:
 # Pickle and deepcopy: dask, multiprocessing
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_policy_without_a_client(kind: str, duplicate: Any) -> None:
+def test_a_policy_without_a_client(client_kind: str, duplicate: Any) -> None:
     given = {
         "policy": QUICK,
-        "retry": retry(kind, "LinearRetry", backoff=7),
+        "retry": retry(client_kind, "LinearRetry", backoff=7),
         "primary_attempts": 3,
         "attempt_timeout": 2.0,
         "max_staleness": 60.0,
         "secondary_endpoint": "https://second.example.com",
     }
-    policy = geo_failover(kind, **given)
+    policy = geo_failover(client_kind, **given)
 
     other = duplicate(policy)
 
@@ -70,11 +68,11 @@ def test_a_policy_without_a_client(kind: str, duplicate: Any) -> None:
 
 
 @both_kinds
-async def test_a_client_and_what_it_makes(kind: str, duplicate: Any, standin: StandIn) -> None:
+async def test_a_client_and_what_it_makes(client_kind: str, duplicate: Any, standin: StandIn) -> None:
     """As the bare client's: it reads, and fails over, where it arrives."""
     store(standin)
-    policy = geo_failover(kind, policy=QUICK, retry=None)
-    client = service(kind, standin.primary_url, retry_policy=policy, **connect_options(standin))
+    policy = geo_failover(client_kind, policy=QUICK, retry=None)
+    client = service(client_kind, standin.primary_url, retry_policy=policy, **connect_options(standin))
     for original in (client, client.get_container_client("demo"), client.get_blob_client("demo", "HelloWorld")):
         other = duplicate(original)
         assert type(other) is type(original)
@@ -91,10 +89,12 @@ async def test_a_client_and_what_it_makes(kind: str, duplicate: Any, standin: St
 
 
 @both_kinds
-async def test_a_client_that_has_been_used(kind: str, duplicate: Any, standin: StandIn) -> None:
+async def test_a_client_that_has_been_used(client_kind: str, duplicate: Any, standin: StandIn) -> None:
     store(standin)
-    client = service(kind, standin.primary_url, retry_policy=geo_failover(kind), **connect_options(standin))
-    if kind == "sync":  # nobody can pickle aiohttp's session, nor the bare client that has one
+    client = service(
+        client_kind, standin.primary_url, retry_policy=geo_failover(client_kind), **connect_options(standin)
+    )
+    if client_kind == "sync":  # nobody can pickle aiohttp's session, nor the bare client that has one
         assert await read(client) == HELLO
     other = duplicate(client)
     assert await read(other) == HELLO
@@ -118,17 +118,16 @@ def pool() -> Iterator[ProcessPoolExecutor]:
         yield processes
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_client_goes_to_another_process(kind: str, standin: StandIn, pool: ProcessPoolExecutor) -> None:
+def test_a_client_goes_to_another_process(client_kind: str, standin: StandIn, pool: ProcessPoolExecutor) -> None:
     store(standin)
     spoil(standin, status(503))
     options = connect_options(standin)
 
     async def make() -> Any:
-        return service(kind, standin.primary_url, retry_policy=geo_failover(kind), **options)
+        return service(client_kind, standin.primary_url, retry_policy=geo_failover(client_kind), **options)
 
-    client = run(kind, make())
-    assert pool.submit(_read_in_worker, kind, client).result(60) == HELLO
+    client = run(client_kind, make())
+    assert pool.submit(_read_in_worker, client_kind, client).result(60) == HELLO
 
 
 def test_no_secret_is_pickled_with_a_policy(standin: StandIn) -> None:
@@ -145,15 +144,15 @@ def test_no_secret_is_pickled_with_a_policy(standin: StandIn) -> None:
 
 
 @both_kinds
-async def test_a_copy_shares_the_circuits(kind: str, standin: StandIn) -> None:
+async def test_a_copy_shares_the_circuits(client_kind: str, standin: StandIn) -> None:
     store(standin)
     spoil(standin, status(503))
     trail = Trail(standin)
     events: list[Any] = []
-    policy = geo_failover(kind, policy=QUICK, listeners=[events.append])
-    first = service(kind, standin.primary_url, retry_policy=policy, **connect_options(standin))
+    policy = geo_failover(client_kind, policy=QUICK, listeners=[events.append])
+    first = service(client_kind, standin.primary_url, retry_policy=policy, **connect_options(standin))
     assert await read(first) == HELLO
-    second = service(kind, standin.primary_url, retry_policy=copy.copy(policy), **connect_options(standin))
+    second = service(client_kind, standin.primary_url, retry_policy=copy.copy(policy), **connect_options(standin))
 
     assert await read(second) == HELLO
 
@@ -164,26 +163,25 @@ async def test_a_copy_shares_the_circuits(kind: str, standin: StandIn) -> None:
 
 
 @both_kinds
-async def test_a_second_client_is_told_how_to_have_one(kind: str, standin: StandIn) -> None:
-    policy = geo_failover(kind)
-    first = service(kind, standin.primary_url, retry_policy=policy, **connect_options(standin))
+async def test_a_second_client_is_told_how_to_have_one(client_kind: str, standin: StandIn) -> None:
+    policy = geo_failover(client_kind)
+    first = service(client_kind, standin.primary_url, retry_policy=policy, **connect_options(standin))
     with pytest.raises(ValueError, match=re.escape("copy.copy(policy)")):
-        service(kind, standin.primary_url, retry_policy=policy, **connect_options(standin))
+        service(client_kind, standin.primary_url, retry_policy=policy, **connect_options(standin))
     await close(first)
 
 
 # Freed
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_policies_that_are_dropped_are_freed(kind: str) -> None:
+def test_policies_that_are_dropped_are_freed(client_kind: str) -> None:
     """Although they share two circuits that live on, and listen to them."""
     circuits = CircuitBreaker("one", QUICK), CircuitBreaker("two", QUICK)
     told: list[Any] = []
-    kept = geo_failover(kind, *circuits, listeners=[told.append])
+    kept = geo_failover(client_kind, *circuits, listeners=[told.append])
     left = weakref.WeakSet[Any]()
     for _ in range(5000):
-        left.add(geo_failover(kind, *circuits, listeners=[told.append]))
+        left.add(geo_failover(client_kind, *circuits, listeners=[told.append]))
     gc.collect()
 
     assert len(left) == 0
@@ -214,15 +212,15 @@ def test_clients_that_are_dropped_are_freed(standin: StandIn) -> None:
 
 @both_kinds
 async def test_the_circuits_of_two_accounts_can_be_told_apart(
-    kind: str, standin: StandIn, caplog: pytest.LogCaptureFixture
+    client_kind: str, standin: StandIn, caplog: pytest.LogCaptureFixture
 ) -> None:
     with StandIn(0.0) as other:
         accounts = standin, other
-        policies = [geo_failover(kind, policy=QUICK) for _ in accounts]
+        policies = [geo_failover(client_kind, policy=QUICK) for _ in accounts]
         for account, policy in zip(accounts, policies, strict=True):
             store(account)
             spoil(account, status(503))
-            client = service(kind, account.primary_url, retry_policy=policy, **connect_options(account))
+            client = service(client_kind, account.primary_url, retry_policy=policy, **connect_options(account))
             with caplog.at_level(logging.ERROR, "failover.breaker"):
                 assert await read(client) == HELLO
             await close(client)
@@ -248,10 +246,9 @@ def test_a_circuit_that_was_given_keeps_its_name(standin: StandIn) -> None:
 
 
 @pytest.mark.parametrize("listeners", [print, 5, ["no callable"], [print, None]])
-@pytest.mark.parametrize("kind", KINDS)
-def test_listeners_that_are_none(kind: str, listeners: Any) -> None:
+def test_listeners_that_are_none(client_kind: str, listeners: Any) -> None:
     with pytest.raises(ValueError, match=r"^listeners must be"):
-        geo_failover(kind, listeners=listeners)
+        geo_failover(client_kind, listeners=listeners)
 
 
 @pytest.mark.parametrize(("kind", "policy"), [("sync", GeoFailover), ("aio", AsyncGeoFailover)])
@@ -266,25 +263,29 @@ def test_the_policy_of_the_other_kind(kind: str, policy: Any, standin: StandIn) 
         service(kind, standin.primary_url, retry_policy=policy(), **connect_options(standin))
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_retry_that_is_none(kind: str) -> None:
-    other = "sync" if kind == "aio" else "aio"
-    for nonsense in (3, "ExponentialRetry", type(retry(kind, "LinearRetry")), geo_failover(kind)):
+def test_a_retry_that_is_none(client_kind: str) -> None:
+    other = "sync" if client_kind == "aio" else "aio"
+    for nonsense in (3, "ExponentialRetry", type(retry(client_kind, "LinearRetry")), geo_failover(client_kind)):
         with pytest.raises(ValueError, match=r"^retry must be"):
-            geo_failover(kind, retry=nonsense)
+            geo_failover(client_kind, retry=nonsense)
     with pytest.raises(ValueError, match=r"^retry must be of the client's package"):
-        geo_failover(kind, retry=retry(other, "LinearRetry"))
+        geo_failover(client_kind, retry=retry(other, "LinearRetry"))
 
 
 @both_kinds
-async def test_one_retry_may_be_given_to_several_policies(kind: str, standin: StandIn) -> None:
+async def test_one_retry_may_be_given_to_several_policies(client_kind: str, standin: StandIn) -> None:
     """Each takes a copy: a pipeline keeps what comes after it on its policies."""
     store(standin)
-    mine = retry(kind, "LinearRetry", backoff=0, random_jitter_range=0)
+    mine = retry(client_kind, "LinearRetry", backoff=0, random_jitter_range=0)
     with StandIn(0.0) as other:
         store(other, b"another account's")
         clients = [
-            service(kind, each.primary_url, retry_policy=geo_failover(kind, retry=mine), **connect_options(each))
+            service(
+                client_kind,
+                each.primary_url,
+                retry_policy=geo_failover(client_kind, retry=mine),
+                **connect_options(each),
+            )
             for each in (standin, other)
         ]
         assert [await read(client) for client in clients] == [HELLO, b"another account's"]

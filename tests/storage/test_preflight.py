@@ -32,11 +32,11 @@ def connect(kind: str, account: Any, **options: Any) -> Any:
 
 
 @both_kinds
-async def test_all_is_well(kind: str, account: Any) -> None:
+async def test_all_is_well(client_kind: str, account: Any) -> None:
     store(account)
-    client = connect(kind, account)
+    client = connect(client_kind, account)
     for each in (client, client.get_container_client("demo"), client.get_blob_client("demo", "HelloWorld")):
-        found = await fly(kind, each)
+        found = await fly(client_kind, each)
         assert found == Preflight(account.primary_url, account.secondary_url, "Standard_RAGRS", True, found.staleness)
         assert found.staleness is not None
         assert 0 <= found.staleness < 60
@@ -44,14 +44,14 @@ async def test_all_is_well(kind: str, account: Any) -> None:
 
 
 @both_kinds
-async def test_it_goes_past_circuits_and_retries(kind: str, standin: StandIn) -> None:
-    policy = geo_failover(kind)
-    client = protect(connect(kind, standin), policy)
+async def test_it_goes_past_circuits_and_retries(client_kind: str, standin: StandIn) -> None:
+    policy = geo_failover(client_kind)
+    client = protect(connect(client_kind, standin), policy)
     policy.primary.trip()
     policy.secondary.trip()
     trail = Trail(standin)
     spoil(standin, status(503))
-    found = await fly(kind, client)
+    found = await fly(client_kind, client)
     assert trail.look() == "PSS"
     assert policy.primary.state is State.OPEN
     assert found.kind == "Standard_RAGRS", "the secondary has told it"
@@ -79,11 +79,11 @@ SECONDARY: Final[dict[str, tuple[Change, bool | None, str]]] = {
 
 @pytest.mark.parametrize("name", SECONDARY)
 @both_kinds
-async def test_what_the_secondary_says(kind: str, name: str, standin: StandIn) -> None:
+async def test_what_the_secondary_says(client_kind: str, name: str, standin: StandIn) -> None:
     change, readable, words = SECONDARY[name]
     spoil(standin, change, at="secondary")
-    client = connect(kind, standin)
-    found = await fly(kind, client)
+    client = connect(client_kind, standin)
+    found = await fly(client_kind, client)
     assert found.secondary_is_readable is readable
     assert found.secondary_error is not None
     assert len(found.problems) == 1
@@ -94,10 +94,10 @@ async def test_what_the_secondary_says(kind: str, name: str, standin: StandIn) -
 
 
 @both_kinds
-async def test_a_secondary_that_is_out_of_reach(kind: str, standin: StandIn) -> None:
+async def test_a_secondary_that_is_out_of_reach(client_kind: str, standin: StandIn) -> None:
     standin.lose_secondary()
-    client = connect(kind, standin)
-    found = await fly(kind, client)
+    client = connect(client_kind, standin)
+    found = await fly(client_kind, client)
     assert (found.kind, found.secondary_is_readable, found.staleness) == ("Standard_RAGRS", False, None)
     assert "connection refused" in found.problems[0]
     assert "may this machine reach that host" in found.problems[0]
@@ -105,7 +105,7 @@ async def test_a_secondary_that_is_out_of_reach(kind: str, standin: StandIn) -> 
 
 
 @both_kinds
-async def test_a_credential_for_one_container(kind: str, standin: StandIn) -> None:
+async def test_a_credential_for_one_container(client_kind: str, standin: StandIn) -> None:
     """It may not ask about the account; what it may read, it reads at the secondary too."""
     store(standin)
     standin.interfere = lambda exchange: (
@@ -113,25 +113,25 @@ async def test_a_credential_for_one_container(kind: str, standin: StandIn) -> No
         if exchange.request.query.get("restype") in ("service", "account")
         else None
     )
-    client = connect(kind, standin)
+    client = connect(client_kind, standin)
     for each in (
         client.get_container_client("demo"),
         client.get_blob_client("demo", "HelloWorld"),
         client.get_blob_client("demo", "absent"),
     ):
-        found = await fly(kind, each)
+        found = await fly(client_kind, each)
         assert (found.kind, found.secondary_is_readable, found.staleness, found.problems) == (None, True, None, ())
-    found = await fly(kind, client)
+    found = await fly(client_kind, client)
     assert found.secondary_is_readable is None
     assert "try it with a client of a container" in found.problems[0]
     await close(client)
 
 
 @both_kinds
-async def test_an_account_of_another_kind(kind: str) -> None:
+async def test_an_account_of_another_kind(client_kind: str) -> None:
     with StandIn(0.0, sku="Standard_\x1b[2JLRS") as account:
-        client = connect(kind, account)
-        found = await fly(kind, client)
+        client = connect(client_kind, account)
+        found = await fly(client_kind, client)
         assert "--sku Standard_RAGRS" in found.problems[0]
         assert found.problems[0].isprintable()
         await close(client)
@@ -139,7 +139,7 @@ async def test_an_account_of_another_kind(kind: str) -> None:
 
 @pytest.mark.parametrize(("lag", "words"), [(3600.0, "60 minutes behind"), (math.inf, "has never synchronised")])
 @both_kinds
-async def test_a_secondary_that_is_far_behind(kind: str, lag: float, words: str, standin: StandIn) -> None:
+async def test_a_secondary_that_is_far_behind(client_kind: str, lag: float, words: str, standin: StandIn) -> None:
     def old(exchange: Exchange) -> None:
         if exchange.request.query.get("comp") == "stats":
             text = "Thu, 01 Jan 2026 00:00:00 GMT" if lag < math.inf else ""
@@ -149,39 +149,39 @@ async def test_a_secondary_that_is_far_behind(kind: str, lag: float, words: str,
             )
 
     standin.interfere = old
-    client = connect(kind, standin)
-    found = await fly(kind, client)
+    client = connect(client_kind, standin)
+    found = await fly(client_kind, client)
     assert found.staleness == lag
     assert words in found.problems[0]
     await close(client)
 
 
 @both_kinds
-async def test_a_sas_is_used_and_never_shown(kind: str, standin: StandIn) -> None:
+async def test_a_sas_is_used_and_never_shown(client_kind: str, standin: StandIn) -> None:
     store(standin)
     sas = sas_of(standin)
     signature = sas.partition("sig=")[2].partition("&")[0]
     client = service(
-        kind,
+        client_kind,
         f"{standin.primary_url}?{sas}",
         secondary_hostname=standin.secondary_url.partition("://")[2],
     )
     for each in (client, client.get_blob_client("demo", "HelloWorld")):
-        found = await fly(kind, each)
+        found = await fly(client_kind, each)
         assert found.problems == ()
         _no_secret(found, signature)
     standin.lose_secondary()
     standin.lose_primary()
-    found = await fly(kind, client)
+    found = await fly(client_kind, client)
     assert len(found.problems) == 2
     _no_secret(found, signature)
     await close(client)
 
 
 @both_kinds
-async def test_no_known_secondary(kind: str) -> None:
-    client = service(kind, "https://files.example.invalid", credential="sv=1&sig=SECRET")
-    found = await fly(kind, client)
+async def test_no_known_secondary(client_kind: str) -> None:
+    client = service(client_kind, "https://files.example.invalid", credential="sv=1&sig=SECRET")
+    found = await fly(client_kind, client)
     assert found.secondary is None
     assert "does not resolve" in found.problems[0]
     assert "secondary_endpoint=" in found.problems[-1]
@@ -190,25 +190,25 @@ async def test_no_known_secondary(kind: str) -> None:
 
 
 @both_kinds
-async def test_a_secondary_that_the_policy_or_the_caller_names(kind: str, standin: StandIn) -> None:
-    client = service(kind, standin.primary_url, credential=credential(standin))
-    assert (await fly(kind, client)).secondary_is_readable is False
-    found = await fly(kind, client, secondary_endpoint=standin.secondary_url)
+async def test_a_secondary_that_the_policy_or_the_caller_names(client_kind: str, standin: StandIn) -> None:
+    client = service(client_kind, standin.primary_url, credential=credential(standin))
+    assert (await fly(client_kind, client)).secondary_is_readable is False
+    found = await fly(client_kind, client, secondary_endpoint=standin.secondary_url)
     assert found.problems == ()
-    protect(client, geo_failover(kind, secondary_endpoint=standin.secondary_url))
-    assert await fly(kind, client) == found
+    protect(client, geo_failover(client_kind, secondary_endpoint=standin.secondary_url))
+    assert await fly(client_kind, client) == found
     await close(client)
 
 
 @both_kinds
-async def test_data_lake(kind: str) -> None:
+async def test_data_lake(client_kind: str) -> None:
     with data_lake({"a": b"x"}) as lake:
         from azure.storage import filedatalake
         from azure.storage.filedatalake import aio
 
-        package: Any = aio if kind == "aio" else filedatalake
-        client = package.DataLakeServiceClient(DFS, credential=KEY, transport=routed(kind, lake))
-        found = await fly(kind, client.get_file_client("fs", "a"))
+        package: Any = aio if client_kind == "aio" else filedatalake
+        client = package.DataLakeServiceClient(DFS, credential=KEY, transport=routed(client_kind, lake))
+        found = await fly(client_kind, client.get_file_client("fs", "a"))
         assert found.primary == "https://mine.blob.core.windows.net"
         assert found.secondary == "https://mine-secondary.blob.core.windows.net"
         assert found.secondary_is_readable
@@ -216,34 +216,34 @@ async def test_data_lake(kind: str) -> None:
 
 
 @both_kinds
-async def test_queues_and_tables(kind: str, azurite: Azurite) -> None:
+async def test_queues_and_tables(client_kind: str, azurite: Azurite) -> None:
     second = "-secondary"
     clients = [
-        (queue_aio if kind == "aio" else queue).QueueServiceClient(
+        (queue_aio if client_kind == "aio" else queue).QueueServiceClient(
             azurite.queue_url,
             credential=credential(azurite),
             secondary_hostname=azurite.queue_url.partition("://")[2] + second,
         ),
-        (tables_aio if kind == "aio" else tables).TableServiceClient(
+        (tables_aio if client_kind == "aio" else tables).TableServiceClient(
             azurite.table_url,
             credential=AzureNamedKeyCredential(azurite.account_name, azurite.account_key),
             secondary_hostname=azurite.table_url.partition("://")[2] + second,
         ),
     ]
     for client in clients:
-        found = await fly(kind, client)
+        found = await fly(client_kind, client)
         assert (found.kind, found.secondary_is_readable) == (None, True), found
         await close(client)
 
 
 @both_kinds
-async def test_bad_input(kind: str, standin: StandIn) -> None:
-    other = "sync" if kind == "aio" else "aio"
+async def test_bad_input(client_kind: str, standin: StandIn) -> None:
+    other = "sync" if client_kind == "aio" else "aio"
     with pytest.raises(TypeError, match="protect"):
-        await fly(kind, 5)
-    client = connect(kind, standin)
+        await fly(client_kind, 5)
+    client = connect(client_kind, standin)
     with pytest.raises(TypeError, match="aio"):
         await fly(other, client)
     with pytest.raises(ValueError, match="secondary_endpoint"):
-        await fly(kind, client, secondary_endpoint="https://a?sig=SECRET")
+        await fly(client_kind, client, secondary_endpoint="https://a?sig=SECRET")
     await close(client)

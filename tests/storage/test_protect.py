@@ -26,7 +26,6 @@ from failover.storage import AsyncGeoFailover, BothEndpointsDown, GeoFailover, R
 from tests.forking import in_a_fork
 from tests.storage.account import HELLO, MIB, Trail, sas_of, spoil, status, store
 from tests.storage.both_kinds import (
-    KINDS,
     at_once,
     both_kinds,
     close,
@@ -98,39 +97,39 @@ async def check_failover(kind: str, client: Any, account: StandIn) -> None:
 
 @pytest.mark.parametrize("make", CLIENTS.values(), ids=list(CLIENTS))
 @both_kinds
-async def test_a_client_that_is_there_fails_over(kind: str, make: Any, standin: StandIn) -> None:
+async def test_a_client_that_is_there_fails_over(client_kind: str, make: Any, standin: StandIn) -> None:
     store(standin)
-    owner = connect(kind, standin)
-    await check_failover(kind, make(owner), standin)
+    owner = connect(client_kind, standin)
+    await check_failover(client_kind, make(owner), standin)
     await close(owner)
 
 
 @pytest.mark.parametrize("name", LONE)
 @both_kinds
-async def test_a_client_that_no_service_has_made(kind: str, name: str, standin: StandIn) -> None:
+async def test_a_client_that_no_service_has_made(client_kind: str, name: str, standin: StandIn) -> None:
     store(standin)
-    made = getattr(aio if kind == "aio" else blob, name)
+    made = getattr(aio if client_kind == "aio" else blob, name)
     client = made(standin.primary_url, *LONE[name], **connect_options(standin))
-    await check_failover(kind, client, standin)
+    await check_failover(client_kind, client, standin)
     await close(client)
 
 
 @both_kinds
-async def test_without_a_policy_it_is_the_default_one(kind: str, standin: StandIn) -> None:
+async def test_without_a_policy_it_is_the_default_one(client_kind: str, standin: StandIn) -> None:
     store(standin)
     standin.lose_primary()
-    client = protect(connect(kind, standin))
+    client = protect(connect(client_kind, standin))
     assert await read(client) == HELLO
     await close(client)
 
 
 @both_kinds
-async def test_subclients_of_before_and_after(kind: str, standin: StandIn) -> None:
+async def test_subclients_of_before_and_after(client_kind: str, standin: StandIn) -> None:
     store(standin)
-    client = connect(kind, standin)
+    client = connect(client_kind, standin)
     before = client.get_container_client("demo")
     blob_before = before.get_blob_client("HelloWorld")
-    policy = quick(kind)
+    policy = quick(client_kind)
 
     protect(client, policy)
 
@@ -147,12 +146,12 @@ async def test_subclients_of_before_and_after(kind: str, standin: StandIn) -> No
 
 
 @both_kinds
-async def test_a_subclients_family_is_protected_with_it(kind: str, standin: StandIn) -> None:
+async def test_a_subclients_family_is_protected_with_it(client_kind: str, standin: StandIn) -> None:
     store(standin)
-    client = connect(kind, standin)
+    client = connect(client_kind, standin)
     other = client.get_container_client("demo")
 
-    protect(client.get_blob_client("demo", "HelloWorld"), quick(kind))
+    protect(client.get_blob_client("demo", "HelloWorld"), quick(client_kind))
 
     spoil(standin, status(503))
     trail = Trail(standin)
@@ -163,11 +162,11 @@ async def test_a_subclients_family_is_protected_with_it(kind: str, standin: Stan
 
 
 @both_kinds
-async def test_twice_is_once(kind: str, standin: StandIn, caplog: pytest.LogCaptureFixture) -> None:
+async def test_twice_is_once(client_kind: str, standin: StandIn, caplog: pytest.LogCaptureFixture) -> None:
     store(standin)
-    client = connect(kind, standin)
+    client = connect(client_kind, standin)
     before = client.get_container_client("demo")
-    policy = quick(kind)
+    policy = quick(client_kind)
     for _ in range(2):
         protect(client, policy)
         protect(client)
@@ -176,7 +175,7 @@ async def test_twice_is_once(kind: str, standin: StandIn, caplog: pytest.LogCapt
         protect(before.get_blob_client("HelloWorld"), policy)
     assert caplog.records == []
 
-    protect(client, quick(kind))
+    protect(client, quick(client_kind))
 
     assert ["has a" in each.getMessage() for each in caplog.records] == [True]
     spoil(standin, status(503))
@@ -189,10 +188,10 @@ async def test_twice_is_once(kind: str, standin: StandIn, caplog: pytest.LogCapt
 
 
 @both_kinds
-async def test_a_client_made_with_failover_stays_as_it_is(kind: str, standin: StandIn) -> None:
+async def test_a_client_made_with_failover_stays_as_it_is(client_kind: str, standin: StandIn) -> None:
     store(standin)
-    policy = quick(kind)
-    client = protect(connect(kind, standin, retry_policy=policy))
+    policy = quick(client_kind)
+    client = protect(connect(client_kind, standin, retry_policy=policy))
     standin.lose_primary()
     assert await read(client) == HELLO
     assert policy.primary.state is State.OPEN
@@ -203,11 +202,11 @@ async def test_a_client_made_with_failover_stays_as_it_is(kind: str, standin: St
 
 
 @both_kinds
-async def test_the_clients_own_retry_goes_on_inside(kind: str, standin: StandIn) -> None:
+async def test_the_clients_own_retry_goes_on_inside(client_kind: str, standin: StandIn) -> None:
     store(standin)
     heard: list[int] = []
-    client = connect(kind, standin, retry_policy=at_once(kind, 2))
-    protect(client, quick(kind, primary_attempts=1))
+    client = connect(client_kind, standin, retry_policy=at_once(client_kind, 2))
+    protect(client, quick(client_kind, primary_attempts=1))
     spoil(standin, status(503), at="primary+secondary")
     trail = Trail(standin)
 
@@ -220,10 +219,10 @@ async def test_the_clients_own_retry_goes_on_inside(kind: str, standin: StandIn)
 
 
 @both_kinds
-async def test_a_retry_that_the_policy_names_goes_before_it(kind: str, standin: StandIn) -> None:
+async def test_a_retry_that_the_policy_names_goes_before_it(client_kind: str, standin: StandIn) -> None:
     store(standin)
-    client = connect(kind, standin, retry_policy=at_once(kind, 2))
-    protect(client, quick(kind, primary_attempts=1, retry=None))
+    client = connect(client_kind, standin, retry_policy=at_once(client_kind, 2))
+    protect(client, quick(client_kind, primary_attempts=1, retry=None))
     spoil(standin, status(503), at="primary+secondary")
     trail = Trail(standin)
     with pytest.raises(BothEndpointsDown):
@@ -233,9 +232,9 @@ async def test_a_retry_that_the_policy_names_goes_before_it(kind: str, standin: 
 
 
 @both_kinds
-async def test_writes_are_retried_by_it(kind: str, standin: StandIn) -> None:
+async def test_writes_are_retried_by_it(client_kind: str, standin: StandIn) -> None:
     store(standin)
-    client = protect(connect(kind, standin, retry_policy=at_once(kind, 2)))
+    client = protect(connect(client_kind, standin, retry_policy=at_once(client_kind, 2)))
     spoil(standin, status(503), methods=("PUT",), times=2)
     trail = Trail(standin)
     await result(client.get_blob_client("demo", "other").upload_blob(b"x", overwrite=True))
@@ -244,15 +243,15 @@ async def test_writes_are_retried_by_it(kind: str, standin: StandIn) -> None:
 
 
 @both_kinds
-async def test_one_retry_policy_of_two_clients(kind: str, standin: StandIn) -> None:
+async def test_one_retry_policy_of_two_clients(client_kind: str, standin: StandIn) -> None:
     """As a program may have it in a constant. The SDK's own clients then disturb one another; protected ones do not."""
     store(standin)
     with StandIn(0.0) as second:
         store(second, b"second")
-        constant = at_once(kind, 1)
-        first_client = connect(kind, standin, retry_policy=constant)
-        protect(first_client, quick(kind))
-        second_client = connect(kind, second, retry_policy=constant)
+        constant = at_once(client_kind, 1)
+        first_client = connect(client_kind, standin, retry_policy=constant)
+        protect(first_client, quick(client_kind))
+        second_client = connect(client_kind, second, retry_policy=constant)
 
         # The second is as it would be without us.
         trail = Trail(second)
@@ -262,7 +261,7 @@ async def test_one_retry_policy_of_two_clients(kind: str, standin: StandIn) -> N
         assert await read(second_client) == b"second"
         assert trail.look() == "PPP"
 
-        protect(second_client, quick(kind))
+        protect(second_client, quick(client_kind))
         standin.lose_primary()
         second.lose_primary()
         for _ in range(2):
@@ -296,10 +295,10 @@ def test_a_retry_policy_that_takes_no_attribute(standin: StandIn) -> None:
 
 
 @both_kinds
-async def test_one_policy_for_two_clients(kind: str, standin: StandIn) -> None:
+async def test_one_policy_for_two_clients(client_kind: str, standin: StandIn) -> None:
     store(standin)
-    policy = quick(kind)
-    first, second = (protect(connect(kind, standin), policy) for _ in range(2))
+    policy = quick(client_kind)
+    first, second = (protect(connect(client_kind, standin), policy) for _ in range(2))
     spoil(standin, status(503))
     trail = Trail(standin)
     assert await read(first) == HELLO
@@ -309,19 +308,18 @@ async def test_one_policy_for_two_clients(kind: str, standin: StandIn) -> None:
     await close(second)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_policy_of_the_other_kind(kind: str, standin: StandIn) -> None:
+def test_a_policy_of_the_other_kind(client_kind: str, standin: StandIn) -> None:
     store(standin)
-    other: Any = AsyncGeoFailover if kind == "sync" else GeoFailover
+    other: Any = AsyncGeoFailover if client_kind == "sync" else GeoFailover
 
     async def steps() -> None:
-        client = connect(kind, standin)
+        client = connect(client_kind, standin)
         with pytest.raises(TypeError, match="AsyncGeoFailover"):
             protect(client, other())
         assert await read(client) == HELLO, "it is as it was"
         await close(client)
 
-    run(kind, steps())
+    run(client_kind, steps())
 
 
 @pytest.mark.parametrize("given", ["policy", GeoFailover, 5])
@@ -368,11 +366,11 @@ def by_pickle(thing: Any) -> Any:
 
 @pytest.mark.parametrize("duplicate", [by_pickle, copy.deepcopy])
 @both_kinds
-async def test_copies_are_protected_too(kind: str, duplicate: Any, standin: StandIn) -> None:
+async def test_copies_are_protected_too(client_kind: str, duplicate: Any, standin: StandIn) -> None:
     store(standin)
-    client = connect(kind, standin)
+    client = connect(client_kind, standin)
     before = client.get_container_client("demo")
-    protect(client, quick(kind))
+    protect(client, quick(client_kind))
     spoil(standin, status(503))
     for original in (client, before):
         other = duplicate(original)
@@ -454,7 +452,7 @@ def test_many_threads_protect_one_client_that_is_used(standin: StandIn) -> None:
 @pytest.mark.parametrize("credential", ["anonymous", "sas in the url", "sas", "sas object"])
 @both_kinds
 async def test_however_the_client_signs(
-    kind: str, credential: str, standin: StandIn, caplog: pytest.LogCaptureFixture
+    client_kind: str, credential: str, standin: StandIn, caplog: pytest.LogCaptureFixture
 ) -> None:
     store(standin)
     sas = sas_of(standin)
@@ -471,8 +469,8 @@ async def test_however_the_client_signs(
             first = Exchange(exchange.request, exchange.reply)
             exchange.reply = type(exchange.reply)(200, {**first.reply.headers, "ETag": '"0x1"'}, b"")
 
-    client = service(kind, url, credential=given, secondary_hostname=standin.secondary_url.partition("://")[2])
-    protect(client, quick(kind, retry=None))
+    client = service(client_kind, url, credential=given, secondary_hostname=standin.secondary_url.partition("://")[2])
+    protect(client, quick(client_kind, retry=None))
     standin.interfere = look
     blob_client = client.get_blob_client("demo", "HelloWorld")
     if credential == "anonymous":
@@ -508,12 +506,12 @@ class Expiring:
 
 
 @both_kinds
-async def test_a_credential_that_expires_in_the_outage(kind: str) -> None:
+async def test_a_credential_that_expires_in_the_outage(client_kind: str) -> None:
     with data_lake({"a": b"content"}) as lake:
-        credential = Expiring(kind)
+        credential = Expiring(client_kind)
         url = "https://mine.blob.core.windows.net"
-        client = service(kind, url, credential=credential, transport=routed(kind, lake), retry_total=0)
-        policy = quick(kind)
+        client = service(client_kind, url, credential=credential, transport=routed(client_kind, lake), retry_total=0)
+        policy = quick(client_kind)
         protect(client, policy)
         lake.primary.lose()
         assert await download(client.get_blob_client("fs", "a")) == b"content"
@@ -528,13 +526,13 @@ async def test_a_credential_that_expires_in_the_outage(kind: str) -> None:
 
 
 @both_kinds
-async def test_a_client_that_is_closed_during_a_read(kind: str, standin: StandIn) -> None:
+async def test_a_client_that_is_closed_during_a_read(client_kind: str, standin: StandIn) -> None:
     """What it raises is what the bare client raises, and the circuit does not wait for the read for ever."""
     store(standin, b"x" * MIB)
     ended: list[type[BaseException] | None] = []
     for is_protected in (False, True):
-        client = connect(kind, standin, retry_total=0)
-        policy = quick(kind)
+        client = connect(client_kind, standin, retry_total=0)
+        policy = quick(client_kind)
         if is_protected:
             protect(client, policy)
         stream = await result(client.get_blob_client("demo", "HelloWorld").download_blob(max_concurrency=1))
@@ -549,8 +547,8 @@ async def test_a_client_that_is_closed_during_a_read(kind: str, standin: StandIn
 
 
 @both_kinds
-async def test_a_custom_domain_without_a_known_secondary(kind: str, caplog: pytest.LogCaptureFixture) -> None:
-    client = protect(service(kind, "https://files.example.invalid", credential="sv=1&sig=SECRET", retry_total=0))
+async def test_a_custom_domain_without_a_known_secondary(client_kind: str, caplog: pytest.LogCaptureFixture) -> None:
+    client = protect(service(client_kind, "https://files.example.invalid", credential="sv=1&sig=SECRET", retry_total=0))
     for _ in range(2):
         with pytest.raises(ServiceRequestError):
             await read(client)
@@ -610,12 +608,12 @@ def test_fork_before_and_after(before: bool, standin: StandIn) -> None:
 
 
 @both_kinds
-async def test_hooks_and_events_say_who_answered(kind: str, standin: StandIn) -> None:
+async def test_hooks_and_events_say_who_answered(client_kind: str, standin: StandIn) -> None:
     store(standin)
     heard: list[str | None] = []
     events: list[Any] = []
-    client = connect(kind, standin)
-    protect(client, quick(kind, listeners=[events.append]))
+    client = connect(client_kind, standin)
+    protect(client, quick(client_kind, listeners=[events.append]))
 
     def hook(response: Any) -> None:
         heard.append(response.http_response.location_mode)

@@ -24,7 +24,6 @@ from tests.clock import Clock
 from tests.never_worse.transports import OwnResponse, OwnTransport
 from tests.never_worse.world import Fault, Reply
 from tests.storage.account import HELLO, Trail, plain, store
-from tests.storage.both_kinds import KINDS as CLIENT_KINDS
 from tests.storage.both_kinds import geo_failover, result
 from tests.storage.clients import blob_of, connect
 from tests.storage.virtual import FOREVER, KINDS, OLD, Lab, P, S
@@ -451,25 +450,23 @@ def test_a_condition_does_not_make_it_right(kind: str) -> None:
         assert lab.trail == "SP"
 
 
-@pytest.mark.parametrize("kind", CLIENT_KINDS)
-def test_nonsense(kind: str) -> None:
+def test_nonsense(client_kind: str) -> None:
     for nonsense in ("strong", "SESSION", "", 1, None, ["session"]):
         with pytest.raises(ValueError, match=r'^consistency must be "eventual" or "session", not '):
-            geo_failover(kind, consistency=nonsense)
+            geo_failover(client_kind, consistency=nonsense)
 
 
 # Copies
 
 
-@pytest.mark.parametrize("kind", CLIENT_KINDS)
-def test_copies_share_what_is_known(kind: str) -> None:
-    policy = geo_failover(kind, **NEAR)
+def test_copies_share_what_is_known(client_kind: str) -> None:
+    policy = geo_failover(client_kind, **NEAR)
     assert copy.copy(policy)._session is policy._session
     assert copy.copy(copy.copy(policy))._session is policy._session
     for fresh in (copy.deepcopy(policy), pickle.loads(pickle.dumps(policy))):  # noqa: S301 (our own)
         assert fresh._session is not policy._session
         assert isinstance(fresh._session, Session)
-    assert copy.copy(geo_failover(kind))._session is None
+    assert copy.copy(geo_failover(client_kind))._session is None
 
 
 @pytest.fixture
@@ -901,6 +898,8 @@ def play(seed: int, make: Any, consistency: str) -> History:
                     history.seen_none(name)
             except AzureError:
                 pass
+            if consistency == "eventual" and history.went_back:
+                break  # once is enough to show that what the other is kept from does happen here
     return history
 
 

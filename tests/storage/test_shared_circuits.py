@@ -18,7 +18,7 @@ from failover.breaker.stores import open_store
 from failover.standin import StandIn
 from tests.redis_server import RedisServer, run_redis
 from tests.storage.account import HELLO, store
-from tests.storage.both_kinds import KINDS, close, geo_failover, read, run, service
+from tests.storage.both_kinds import close, geo_failover, read, run, service
 from tests.storage.raw_server import Relay
 
 pytestmark = pytest.mark.redis
@@ -122,12 +122,11 @@ def _jobs(kind: str, standin: StandIn, relays: tuple[Relay, Relay], url: str, *,
 
 
 @pytest.mark.parametrize("fail_fast", [False, True], ids=["", "without retries"])
-@pytest.mark.parametrize("kind", KINDS)
 def test_a_process_without_a_network_does_not_take_the_others_down(
-    kind: str, fail_fast: bool, standin: StandIn, relays: tuple[Relay, Relay], redis: RedisServer
+    client_kind: str, fail_fast: bool, standin: StandIn, relays: tuple[Relay, Relay], redis: RedisServer
 ) -> None:
     store(standin)
-    healthy, cut_off = _jobs(kind, standin, relays, redis.url, fail_fast=fail_fast)
+    healthy, cut_off = _jobs(client_kind, standin, relays, redis.url, fail_fast=fail_fast)
     with process(healthy) as one, process(cut_off) as other:
         time.sleep(0.3)
         for relay in relays:

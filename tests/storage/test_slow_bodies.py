@@ -20,7 +20,6 @@ from failover.standin import StandIn
 from failover.storage import ReadEnded, Retry
 from tests.storage.account import KIB, MIB, cut, spoil, status, store
 from tests.storage.both_kinds import (
-    KINDS,
     both_kinds,
     close,
     connect_options,
@@ -62,13 +61,13 @@ def _policy(kind: str, **settings: Any) -> Any:
 
 @pytest.mark.parametrize("fast", [0, FAST])
 @both_kinds
-async def test_a_body_that_trickles_goes_on_at_the_other_endpoint(kind: str, fast: int) -> None:
+async def test_a_body_that_trickles_goes_on_at_the_other_endpoint(client_kind: str, fast: int) -> None:
     told: list[Any] = []
     first = RawServer(lambda asked: trickling(asked, fast=fast))
     second = RawServer(lambda asked: ranged(CONTENT, asked), path=SECOND)
     with first, second:
-        policy = _policy(kind, listeners=[told.append])
-        client = service(kind, first.url, retry_policy=policy, **connect_options(Pair(first, second)))
+        policy = _policy(client_kind, listeners=[told.append])
+        client = service(client_kind, first.url, retry_policy=policy, **connect_options(Pair(first, second)))
         began = time.monotonic()
         assert await read(client) == CONTENT
         assert time.monotonic() - began < 10, "an hour, at the primary's pace"
@@ -80,7 +79,7 @@ async def test_a_body_that_trickles_goes_on_at_the_other_endpoint(kind: str, fas
 
 
 @both_kinds
-async def test_a_body_in_chunks_that_trickles(kind: str, pair: Pair) -> None:
+async def test_a_body_in_chunks_that_trickles(client_kind: str, pair: Pair) -> None:
     """As a listing or a proxy sends it, without a length."""
 
     def chunked(asked: Asked) -> Answer:
@@ -89,7 +88,7 @@ async def test_a_body_in_chunks_that_trickles(kind: str, pair: Pair) -> None:
         return Answer(whole.head, trickle=pieces, pause=0.02)
 
     pair.primary.answer = chunked
-    client = service(kind, pair.primary_url, retry_policy=_policy(kind), **connect_options(pair))
+    client = service(client_kind, pair.primary_url, retry_policy=_policy(client_kind), **connect_options(pair))
     assert await read(client) == CONTENT
     await close(client)
     assert len(pair.secondary.asked) == 1
@@ -97,8 +96,8 @@ async def test_a_body_in_chunks_that_trickles(kind: str, pair: Pair) -> None:
 
 @pytest.mark.parametrize("way", ["chunks", "readinto", "read"])
 @both_kinds
-async def test_however_the_body_is_read(kind: str, way: str, pair: Pair, tmp_path: Path) -> None:
-    client = service(kind, pair.primary_url, retry_policy=_policy(kind), **connect_options(pair))
+async def test_however_the_body_is_read(client_kind: str, way: str, pair: Pair, tmp_path: Path) -> None:
+    client = service(client_kind, pair.primary_url, retry_policy=_policy(client_kind), **connect_options(pair))
     stream = await result(client.get_blob_client("demo", "HelloWorld").download_blob())
     if way == "chunks":
         content = b"".join([piece async for piece in each(stream.chunks())])
@@ -180,7 +179,7 @@ def test_in_greenlets(pair: Pair) -> None:
 
 
 @both_kinds
-async def test_bodies_that_trickle_everywhere_are_read_on(kind: str) -> None:
+async def test_bodies_that_trickle_everywhere_are_read_on(client_kind: str) -> None:
     """400 bytes, at 200 bytes a second, from either endpoint: slow, and what there is."""
 
     def slow(asked: Asked) -> Answer:
@@ -189,21 +188,25 @@ async def test_bodies_that_trickle_everywhere_are_read_on(kind: str) -> None:
         return Answer(whole.head, trickle=pieces, pause=0.02)
 
     with RawServer(slow) as first, RawServer(slow, path=SECOND) as second:
-        client = service(kind, first.url, retry_policy=_policy(kind), **connect_options(Pair(first, second)))
+        client = service(
+            client_kind, first.url, retry_policy=_policy(client_kind), **connect_options(Pair(first, second))
+        )
         assert await read(client) == CONTENT[:400]
         await close(client)
         assert len(first.asked) + len(second.asked) == 3, "from the primary, the secondary, and the primary to its end"
 
 
 @both_kinds
-async def test_a_slow_body_of_the_only_endpoint_is_read_to_its_end(kind: str) -> None:
+async def test_a_slow_body_of_the_only_endpoint_is_read_to_its_end(client_kind: str) -> None:
     def slow(asked: Asked) -> Answer:
         whole = ranged(CONTENT[:400], asked)
         pieces = (whole.body[at : at + 4] for at in range(0, len(whole.body), 4))
         return Answer(whole.head, trickle=pieces, pause=0.02)
 
     with RawServer(slow) as first, RawServer(slow, path=SECOND) as second:
-        client = service(kind, first.url, retry_policy=_policy(kind), **connect_options(Pair(first, second)))
+        client = service(
+            client_kind, first.url, retry_policy=_policy(client_kind), **connect_options(Pair(first, second))
+        )
         client.location_mode = "secondary"
         assert await read(client) == CONTENT[:400]
         await close(client)
@@ -211,12 +214,12 @@ async def test_a_slow_body_of_the_only_endpoint_is_read_to_its_end(kind: str) ->
 
 
 @both_kinds
-async def test_a_reader_that_takes_its_time_is_not_the_endpoints_fault(kind: str) -> None:
+async def test_a_reader_that_takes_its_time_is_not_the_endpoints_fault(client_kind: str) -> None:
     told: list[Any] = []
     content = CONTENT * 2
     with RawServer(lambda asked: ranged(content, asked)) as first, RawServer(trickling, path=SECOND) as second:
-        policy = _policy(kind, listeners=[told.append])
-        client = service(kind, first.url, retry_policy=policy, **connect_options(Pair(first, second)))
+        policy = _policy(client_kind, listeners=[told.append])
+        client = service(client_kind, first.url, retry_policy=policy, **connect_options(Pair(first, second)))
         stream = await result(client.get_blob_client("demo", "HelloWorld").download_blob())
         pieces = []
         async for piece in each(stream.chunks()):
@@ -233,7 +236,7 @@ async def test_a_reader_that_takes_its_time_is_not_the_endpoints_fault(kind: str
 @pytest.mark.parametrize("option", ["raw_response_hook", "progress_hook"])
 @pytest.mark.parametrize("size", [3 * MIB + 100 * KIB, 40 * MIB])
 @both_kinds
-async def test_each_byte_is_counted_once(kind: str, size: int, option: str, standin: StandIn) -> None:
+async def test_each_byte_is_counted_once(client_kind: str, size: int, option: str, standin: StandIn) -> None:
     """Also those of a body that was resumed elsewhere."""
     content = b"0123456789abcdef" * (size // 16)
     store(standin, content)
@@ -249,26 +252,29 @@ async def test_each_byte_is_counted_once(kind: str, size: int, option: str, stan
     async def progress_async(current: int, total: int) -> None:
         progress(current, total)
 
-    hook: Any = count if option == "raw_response_hook" else progress_async if kind == "aio" else progress
-    client = service(kind, standin.primary_url, retry_policy=geo_failover(kind), **connect_options(standin))
+    hook: Any = count if option == "raw_response_hook" else progress_async if client_kind == "aio" else progress
+    client = service(
+        client_kind, standin.primary_url, retry_policy=geo_failover(client_kind), **connect_options(standin)
+    )
     assert await read(client, **{option: hook}) == content
     await close(client)
     assert {hit.endpoint for hit in standin.hits} == {"primary", "secondary"}
     assert sum(counted) == len(content)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_hook_hears_where_an_answer_comes_from(kind: str, standin: StandIn) -> None:
+def test_a_hook_hears_where_an_answer_comes_from(client_kind: str, standin: StandIn) -> None:
     store(standin)
     heard: list[Any] = []
 
     async def play() -> None:
-        client = service(kind, standin.primary_url, retry_policy=geo_failover(kind), **connect_options(standin))
+        client = service(
+            client_kind, standin.primary_url, retry_policy=geo_failover(client_kind), **connect_options(standin)
+        )
         await read(client, raw_response_hook=lambda response: heard.append(response.http_response.location_mode))
         spoil(standin, status(503))
         await read(client, raw_response_hook=lambda response: heard.append(response.http_response.location_mode))
         await close(client)
 
-    run(kind, play())
+    run(client_kind, play())
     assert heard[0] == "primary"
     assert heard[-1] == "secondary"

@@ -18,12 +18,12 @@ ANSWERS: Final = [400, 401, 403, 404, 409, 412, 416, 418, 501, 505]
 
 @pytest.mark.parametrize("code", FAILURES)
 @both_kinds
-async def test_a_failure_is_answered_by_the_secondary(kind: str, code: int, standin: StandIn) -> None:
+async def test_a_failure_is_answered_by_the_secondary(client_kind: str, code: int, standin: StandIn) -> None:
     store(standin)
     spoil(standin, status(code, "Whatever"))
     trail = Trail(standin)
-    policy = geo_failover(kind)
-    client = service(kind, standin.primary_url, retry_policy=policy, **connect_options(standin))
+    policy = geo_failover(client_kind)
+    client = service(client_kind, standin.primary_url, retry_policy=policy, **connect_options(standin))
 
     assert await read(client) == HELLO
     properties: Any = await result(client.get_blob_client("demo", "HelloWorld").get_blob_properties())
@@ -36,12 +36,12 @@ async def test_a_failure_is_answered_by_the_secondary(kind: str, code: int, stan
 
 @pytest.mark.parametrize("code", ANSWERS)
 @both_kinds
-async def test_an_answer_is_an_answer(kind: str, code: int, standin: StandIn) -> None:
+async def test_an_answer_is_an_answer(client_kind: str, code: int, standin: StandIn) -> None:
     store(standin)
     spoil(standin, status(code, "Whatever"))
     trail = Trail(standin)
-    policy = geo_failover(kind)
-    client = service(kind, standin.primary_url, retry_policy=policy, **connect_options(standin))
+    policy = geo_failover(client_kind)
+    client = service(client_kind, standin.primary_url, retry_policy=policy, **connect_options(standin))
 
     with pytest.raises(HttpResponseError) as caught:
         await read(client)

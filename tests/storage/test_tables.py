@@ -62,10 +62,10 @@ async def filled(service: Any) -> Any:
 
 
 @both_kinds
-async def test_reads_fail_over_and_writes_stay(kind: str, azurite: Azurite, relay: Relay) -> None:
-    service, sent = connect(kind, azurite, relay)
+async def test_reads_fail_over_and_writes_stay(client_kind: str, azurite: Azurite, relay: Relay) -> None:
+    service, sent = connect(client_kind, azurite, relay)
     before = await filled(service)
-    policy = geo_failover(kind, policy=TEACHING)
+    policy = geo_failover(client_kind, policy=TEACHING)
     assert protect(protect(service, policy)) is service
     protect(before)
     after = service.get_table_client(before.table_name)
@@ -94,10 +94,10 @@ async def test_reads_fail_over_and_writes_stay(kind: str, azurite: Azurite, rela
 
 
 @both_kinds
-async def test_a_listing_that_the_secondary_began_is_its(kind: str, azurite: Azurite, relay: Relay) -> None:
-    service, sent = connect(kind, azurite, relay)
+async def test_a_listing_that_the_secondary_began_is_its(client_kind: str, azurite: Azurite, relay: Relay) -> None:
+    service, sent = connect(client_kind, azurite, relay)
     table = await filled(service)
-    protect(service, geo_failover(kind, policy=TEACHING))
+    protect(service, geo_failover(client_kind, policy=TEACHING))
     relay.lose()
     pages = each(table.list_entities(results_per_page=2).by_page())
     first = [entity["n"] async for entity in each(await anext(pages))]
@@ -109,18 +109,18 @@ async def test_a_listing_that_the_secondary_began_is_its(kind: str, azurite: Azu
 
 
 @both_kinds
-async def test_a_table_client_that_no_service_has_made(kind: str, azurite: Azurite, relay: Relay) -> None:
-    service, _ = connect(kind, azurite, relay)
+async def test_a_table_client_that_no_service_has_made(client_kind: str, azurite: Azurite, relay: Relay) -> None:
+    service, _ = connect(client_kind, azurite, relay)
     name = (await filled(service)).table_name
-    sender, sent = noting(kind)
-    table = (aio if kind == "aio" else tables).TableClient(
+    sender, sent = noting(client_kind)
+    table = (aio if client_kind == "aio" else tables).TableClient(
         relay.url,
         name,
         credential=AzureNamedKeyCredential(azurite.account_name, azurite.account_key),
         secondary_hostname=azurite.table_url.partition("://")[2] + "-secondary",
         transport=sender,
     )
-    protect(table, geo_failover(kind))
+    protect(table, geo_failover(client_kind))
     relay.lose()
     assert (await result(table.get_entity("p", "1")))["n"] == 1
     assert set(sent) == {"GET P", "GET S"}
@@ -129,12 +129,12 @@ async def test_a_table_client_that_no_service_has_made(kind: str, azurite: Azuri
 
 
 @both_kinds
-async def test_what_cannot_be_done_is_said(kind: str, azurite: Azurite, relay: Relay) -> None:
-    service, _ = connect(kind, azurite, relay)
+async def test_what_cannot_be_done_is_said(client_kind: str, azurite: Azurite, relay: Relay) -> None:
+    service, _ = connect(client_kind, azurite, relay)
     with pytest.raises(ValueError, match="max_staleness"):
-        protect(service, geo_failover(kind, max_staleness=60.0))
+        protect(service, geo_failover(client_kind, max_staleness=60.0))
     await result(service.get_table_client("x").close())
-    cosmos = (aio if kind == "aio" else tables).TableServiceClient(
+    cosmos = (aio if client_kind == "aio" else tables).TableServiceClient(
         "https://mine.table.cosmos.azure.com", credential=AzureNamedKeyCredential("mine", "a2V5")
     )
     with pytest.raises(TypeError, match="Cosmos"):

@@ -53,7 +53,7 @@ def sent(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, Any]]:
 )
 @both_kinds
 async def test_a_time_out_that_the_caller_set_is_the_callers(
-    kind: str,
+    client_kind: str,
     client: dict[str, Any],
     call: dict[str, Any],
     expected: Any,
@@ -62,8 +62,8 @@ async def test_a_time_out_that_the_caller_set_is_the_callers(
 ) -> None:
     store(standin)
     sent.clear()
-    options = {**connect_options(standin), **client, "retry_policy": geo_failover(kind)}
-    made = service(kind, standin.primary_url, **options)
+    options = {**connect_options(standin), **client, "retry_policy": geo_failover(client_kind)}
+    made = service(client_kind, standin.primary_url, **options)
     await read(made, **call)
     await close(made)
     assert sent == [expected]
@@ -71,13 +71,13 @@ async def test_a_time_out_that_the_caller_set_is_the_callers(
 
 @both_kinds
 async def test_where_there_is_no_other_endpoint_the_time_outs_are_the_sdks(
-    kind: str, standin: StandIn, sent: list[tuple[Any, Any]]
+    client_kind: str, standin: StandIn, sent: list[tuple[Any, Any]]
 ) -> None:
     """The client is set to the secondary."""
     store(standin)
     sent.clear()
-    options = {**connect_options(standin), "retry_policy": geo_failover(kind)}
-    client = service(kind, standin.primary_url, **options)
+    options = {**connect_options(standin), "retry_policy": geo_failover(client_kind)}
+    client = service(client_kind, standin.primary_url, **options)
     client.location_mode = "secondary"
     await read(client)
     await close(client)

@@ -270,9 +270,8 @@ def own(request: pytest.FixtureRequest) -> Any:
 
 @pytest.mark.parametrize("options", [{}, {"validate_content": True}], ids=["", "checked"])
 @pytest.mark.parametrize("bare", [True, False], ids=["bare", "ours"])
-@pytest.mark.parametrize("kind", ["sync", "aio"])
-def test_a_transport_of_a_users_own_reads(kind: str, own: Any, bare: bool, options: Any) -> None:
-    with Lab(kind, bare=bare, make_transport=own[kind]) as lab:
+def test_a_transport_of_a_users_own_reads(client_kind: str, own: Any, bare: bool, options: Any) -> None:
+    with Lab(client_kind, bare=bare, make_transport=own[client_kind]) as lab:
         assert lab.read("fresh", **options) == FRESH
         assert lab.names() == ["fresh", "old"]
         lab.write()
@@ -281,9 +280,8 @@ def test_a_transport_of_a_users_own_reads(kind: str, own: Any, bare: bool, optio
 
 @pytest.mark.parametrize("options", [{}, {"validate_content": True}], ids=["", "checked"])
 @pytest.mark.parametrize("fault", ["503", "502", "refuse", "hang", "reset"])
-@pytest.mark.parametrize("kind", ["sync", "aio"])
-def test_a_transport_of_a_users_own_fails_over(kind: str, own: Any, fault: str, options: Any) -> None:
-    with Lab(kind, Fault(0.0, FOREVER, P, fault), make_transport=own[kind], retry=None) as lab:
+def test_a_transport_of_a_users_own_fails_over(client_kind: str, own: Any, fault: str, options: Any) -> None:
+    with Lab(client_kind, Fault(0.0, FOREVER, P, fault), make_transport=own[client_kind], retry=None) as lab:
         assert lab.read("old", **options) == OLD
 
         async def properties() -> Any:
@@ -294,9 +292,8 @@ def test_a_transport_of_a_users_own_fails_over(kind: str, own: Any, fault: str, 
 
 
 @pytest.mark.parametrize("fault", ["truncated", "body-reset"])
-@pytest.mark.parametrize("kind", ["sync", "aio"])
-def test_a_transport_of_a_users_own_whose_body_breaks_off(kind: str, own: Any, fault: str) -> None:
+def test_a_transport_of_a_users_own_whose_body_breaks_off(client_kind: str, own: Any, fault: str) -> None:
     """Where its responses take no attributes it is the bare client's behaviour: the SDK asks for the rest."""
     for bare in (True, False):
-        with Lab(kind, Fault(0.0, 0.5, P, fault), make_transport=own[kind], bare=bare) as lab:
+        with Lab(client_kind, Fault(0.0, 0.5, P, fault), make_transport=own[client_kind], bare=bare) as lab:
             assert lab.read("old") == OLD
