@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 from failover.breaker import CircuitBreaker, Cooldown, Policy, State
@@ -22,6 +23,14 @@ def until_told(breaker: CircuitBreaker) -> None:
     while not breaker._events.is_idle:
         assert time.monotonic() < over, "events are left"
         time.sleep(0.001)
+
+
+def wait_for(condition: Callable[[], object], seconds: float = PATIENCE) -> None:
+    """Look again and again, for what other threads, processes and servers bring about."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come to that"
+        time.sleep(0.005)
 
 
 def half_open(clock: Clock, **policy: Any) -> CircuitBreaker:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import uuid
 from collections.abc import Callable, Iterator
 
 import pytest
 
 from failover.breaker.stores import Store, open_store
+from failover.breaker.stores.blob import BlobStore
+from failover.breaker.stores.redis import RedisStore
+from failover.breaker.stores.table import TableStore
 from tests.redis_server import RedisServer, run_redis
 from tests.servers import Azurite
 
@@ -17,6 +21,28 @@ KINDS = [
     pytest.param("blob", marks=pytest.mark.azurite),
     pytest.param("table", marks=pytest.mark.azurite),
 ]
+
+
+NAMES = [
+    "primary",
+    "https://account.blob.core.windows.net/container/blob",
+    "https://account.blob.core.windows.net/Container/blob",
+    "a/b",
+    "a_2fb",
+    "a\\b#c?d%2F",
+    "..",
+    ".",
+    "dot.",
+    "",
+    " ",
+    "tab\tnewline\n\x00\x7f",
+    "日本語 🐍",
+    "half a pair \ud83d",
+    "'; DROP TABLE",
+    "x" * 10_000,
+    "x" * 10_001,
+]
+"""Of circuits, which a store must tell apart."""
 
 
 @pytest.fixture(scope="session")
@@ -48,6 +74,16 @@ def store_url(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
 def store(request: pytest.FixtureRequest, store_url: Callable[[str], str]) -> Store:
     """A new store of each kind in turn."""
     return open_store(store_url(request.param))
+
+
+def another_way(url: str) -> Store:
+    """A second store object for one URL, as another process has it."""
+    kind, _, name = url.partition("://")
+    if kind == "blob":
+        return BlobStore(name, os.environ["FAILOVER_STATE_CONNECTION_STRING"])
+    if kind == "table":
+        return TableStore(name, os.environ["FAILOVER_STATE_CONNECTION_STRING"])
+    return RedisStore(url)
 
 
 def connection_string(account: Azurite, *, key: str | None = None, blob: str | None = None) -> str:

@@ -18,6 +18,7 @@ import pytest
 
 from benchmarks.fleet.clients import Case, simulate
 from benchmarks.fleet.remote import Recovery
+from tests.breaker.circuits import wait_for
 from tests.breaker.conftest import KINDS
 from tests.breaker.distributed.fleet_worker import PAUSE, THRESHOLD, Job, work
 
@@ -112,24 +113,17 @@ class Worker:
         os.kill(self.process.pid, how)
 
 
-def wait_until(condition: Callable[[], object], seconds: float = 15.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come to that"
-        time.sleep(0.005)
-
-
 @contextmanager
 def fleet(url: str | None, refresh: float | None = None) -> Iterator[tuple[list[Worker], Remote]]:
     """Eight workers, all calling a remote that is well."""
     remote = Remote()
     workers = [Worker(url, remote.port, refresh) for _ in range(SIZE)]
     try:
-        wait_until(lambda: all(worker.said for worker in workers), 60.0)
+        wait_for(lambda: all(worker.said for worker in workers), 60.0)
         time.sleep(0.3)  # for their first look at the store
         for worker in workers:
             worker.tell("go")
-        wait_until(lambda: len({process for _, process in remote.hits}) == SIZE)
+        wait_for(lambda: len({process for _, process in remote.hits}) == SIZE)
         yield list(workers), remote
         for worker in workers:
             with suppress(OSError):
@@ -152,7 +146,7 @@ def kill_for(workers: list[Worker], remote: Remote, seconds: float) -> tuple[int
     """The remote is dead for so long: the hits up to the first opening everywhere, and the times of those after it."""
     started, before = time.monotonic(), len(remote.refused)
     remote.mode = "no"
-    wait_until(lambda: all(worker.when("open", started) for worker in workers))
+    wait_for(lambda: all(worker.when("open", started) for worker in workers))
     # A call that was under way then reaches the remote a moment later.
     opened = max(worker.when("open", started) or 0.0 for worker in workers) + 0.1
     time.sleep(seconds)
@@ -165,11 +159,11 @@ def spread(workers: list[Worker], tripper: Worker) -> list[float]:
     """One process opens by hand: after how many seconds each of the others is open. Then it closes all again."""
     asked = time.monotonic()
     tripper.tell("isolate")  # a trip would be over before an account's fleet is asked how soon it knew
-    wait_until(lambda: all(worker.when("open", asked) for worker in workers))
+    wait_for(lambda: all(worker.when("open", asked) for worker in workers))
     tripped = tripper.when("open", asked) or 0.0
     took = [(worker.when("open", asked) or 0.0) - tripped for worker in workers if worker is not tripper]
     tripper.tell("reset")
-    wait_until(lambda: all_in(workers, "closed"))
+    wait_for(lambda: all_in(workers, "closed"))
     return took
 
 
@@ -190,7 +184,7 @@ def test_eight_processes_are_one_circuit(kind: str, store_url: Callable[[str], s
 
         remote.mode = "ok"
         back = time.monotonic()
-        wait_until(lambda: all_in(workers, "closed"))
+        wait_for(lambda: all_in(workers, "closed"))
         print(f"{kind}: all recovered {time.monotonic() - back:.2f} s after the remote")
         assert time.monotonic() - back < COOLDOWN + 3.0
 
@@ -205,7 +199,7 @@ def test_eight_processes_are_one_circuit(kind: str, store_url: Callable[[str], s
             assert LEASE * 0.95 < after < LEASE + 3.0
             assert stopped.state == "half-open"
             stopped.send(signal.SIGCONT)
-            wait_until(lambda: all_in(workers, "closed"))
+            wait_for(lambda: all_in(workers, "closed"))
 
 
 @pytest.mark.redis
@@ -224,15 +218,15 @@ def lose_the_prober(workers: list[Worker], remote: Remote, how: signal.Signals) 
     Gives it, and the seconds from its probe to the next one.
     """
     remote.mode = "no"
-    wait_until(lambda: all_in(workers, "open"))
+    wait_for(lambda: all_in(workers, "open"))
     remote.mode = "hang"
     before = len(remote.hung)
-    wait_until(lambda: len(remote.hung) > before)
+    wait_for(lambda: len(remote.hung) > before)
     probed, process = remote.hung[before]
     os.kill(process, how)
     remote.mode = "ok"
     left = [worker for worker in workers if worker.process.pid != process]
-    wait_until(lambda: all_in(left, "closed"))
+    wait_for(lambda: all_in(left, "closed"))
     (victim,) = [worker for worker in workers if worker not in left]
     return victim, next(t for t, _ in remote.hits if t > probed) - probed
 

@@ -17,14 +17,14 @@ from azure.storage.blob import ContainerClient
 from failover.breaker import CircuitBreaker, State
 from failover.breaker.distributed.worker import worker_of
 from failover.breaker.stores import Store, blob, open_store
-from tests.breaker.circuits import state
+from tests.breaker.circuits import state, wait_for
 from tests.breaker.conftest import connection_string
-from tests.breaker.distributed.test_worker import wait_for
 from tests.breaker.stores.fronts import Front, front
 from tests.redis_server import RedisServer
 from tests.servers import Azurite
 
-SECONDS = 3.0
+REFRESH = 0.1  # seconds, for 1
+SECONDS = 1.5  # of fifteen refreshes
 
 
 @contextmanager
@@ -41,7 +41,7 @@ def counted_account(kind: str, azurite: Azurite, name: str) -> Iterator[tuple[St
 
 def warm(store: Store, count: int, opened: int) -> list[CircuitBreaker]:
     """So many circuits, of which the first few have been open; all are known."""
-    store.refresh = 0.2
+    store.refresh = REFRESH
     circuits = [CircuitBreaker(f"https://host/{number}", store=store) for number in range(count)]
     for circuit in circuits[:opened]:
         circuit.isolate()

@@ -13,11 +13,10 @@ import pytest
 
 from failover.breaker import CircuitBreaker, Policy, State
 from failover.breaker.stores import open_store
-from tests.breaker.circuits import state
-from tests.breaker.distributed.test_worker import wait_for
+from tests.breaker.circuits import state, wait_for
 
 ROOT = Path(__file__).parents[3]
-SECONDS = 8.0  # of eight cooldowns
+SECONDS = 4.0  # of four cooldowns
 
 CALLER = """
 import json, sys, time

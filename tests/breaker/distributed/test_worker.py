@@ -17,35 +17,15 @@ import pytest
 from failover.breaker import CircuitBreaker, CircuitOpen, ConsecutiveFailures, Cooldown, Policy, State
 from failover.breaker.distributed.worker import worker_of
 from failover.breaker.stores import Store, StoredRecord, open_store
-from failover.breaker.stores.blob import BlobStore
 from failover.breaker.stores.memory import MemoryStore
-from failover.breaker.stores.redis import RedisStore
-from failover.breaker.stores.table import TableStore
-from tests.breaker.circuits import state
-from tests.breaker.conftest import KINDS
+from tests.breaker.circuits import state, wait_for
+from tests.breaker.conftest import KINDS, another_way
 from tests.breaker.distributed.fleet import boom
-from tests.breaker.stores.test_stores import silent_server
+from tests.breaker.stores.fronts import silent_server
 from tests.redis_server import free_port, run_redis
 
 ROOT = Path(__file__).parents[3]
 POLICY = Policy(trip=ConsecutiveFailures(2), recovery=Cooldown(0.3), probe_lease=2.0)
-
-
-def wait_for(condition: Callable[[], object], seconds: float = 8.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come to that"
-        time.sleep(0.005)
-
-
-def another_way(url: str) -> Store:
-    """A second store object for one URL, as another process has it."""
-    kind, _, name = url.partition("://")
-    if kind == "blob":
-        return BlobStore(name, os.environ["FAILOVER_STATE_CONNECTION_STRING"])
-    if kind == "table":
-        return TableStore(name, os.environ["FAILOVER_STATE_CONNECTION_STRING"])
-    return RedisStore(url)
 
 
 def two_ways(url: str) -> list[Store]:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import shlex
 import socket
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,17 +13,10 @@ from typing import Any
 
 import redis
 
+from tests.breaker.circuits import wait_for
 from tests.redis_server import RedisServer, free_port, server_program
 
 _SLOTS = 16_384
-_START_SECONDS = 30.0
-
-
-def wait_until(condition: Callable[[], object], seconds: float = _START_SECONDS) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "the servers did not come to that"
-        time.sleep(0.05)
 
 
 def _start(folder: Path, stack: ExitStack, more: str = "") -> RedisServer:
@@ -55,8 +47,8 @@ def run_cluster(folder: Path) -> Iterator[list[RedisServer]]:
             slots = range(number * _SLOTS // 3, (number + 1) * _SLOTS // 3)
             client.execute_command("CLUSTER ADDSLOTS", *slots)
             client.execute_command("CLUSTER MEET", "127.0.0.1", nodes[0].port)
-        wait_until(lambda: all(client.cluster("info")["cluster_state"] == "ok" for client in clients))
-        wait_until(lambda: all(client.cluster("info")["cluster_known_nodes"] == "3" for client in clients))
+        wait_for(lambda: all(client.cluster("info")["cluster_state"] == "ok" for client in clients))
+        wait_for(lambda: all(client.cluster("info")["cluster_known_nodes"] == "3" for client in clients))
         yield nodes
 
 
@@ -95,7 +87,7 @@ def run_sentinel(folder: Path) -> Iterator[Group]:
                 return len(client.sentinel_slaves("mine")) == 1 and len(client.sentinel_masters()) == 1
             return False
 
-        wait_until(knows_the_replica)
+        wait_for(knows_the_replica)
         up: Any = redis.Redis(port=replica.port)
-        wait_until(lambda: up.info("replication")["master_link_status"] == "up")
+        wait_for(lambda: up.info("replication")["master_link_status"] == "up")
         yield Group(master, replica, port)

@@ -59,3 +59,12 @@ def front(server: int, each_byte: float | None = None) -> Iterator[Front]:
         made = Front(server, each_byte, listener.getsockname()[1])
         threading.Thread(target=made.accept, args=[listener], daemon=True).start()
         yield made
+
+
+@contextmanager
+def silent_server() -> Iterator[int]:
+    """A port that takes connections and never says anything."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(20)
+        yield listener.getsockname()[1]

@@ -13,9 +13,8 @@ import pytest
 
 from failover.breaker import Breakers, CircuitBreaker, State
 from failover.breaker.stores import Store, StoreClosed, open_store
-from tests.breaker.circuits import state
-from tests.breaker.conftest import KINDS
-from tests.breaker.distributed.test_worker import another_way, wait_for
+from tests.breaker.circuits import state, wait_for
+from tests.breaker.conftest import KINDS, another_way
 
 _earlier: set[threading.Thread] = set()
 """Of other tests of this process, which something of theirs may keep alive: a traceback, a client."""

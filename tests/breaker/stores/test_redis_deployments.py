@@ -16,10 +16,10 @@ from failover.breaker import CircuitBreaker, Cooldown, Policy, State
 from failover.breaker.distributed.worker import worker_of
 from failover.breaker.stores import Store, StoreError, open_store
 from failover.breaker.stores.redis import RedisStore
-from tests.breaker.circuits import state
+from tests.breaker.circuits import state, wait_for
+from tests.breaker.conftest import NAMES
 from tests.breaker.distributed.fleet import boom
-from tests.breaker.stores.deployments import Group, run_cluster, run_sentinel, wait_until
-from tests.breaker.stores.test_stores import NAMES
+from tests.breaker.stores.deployments import Group, run_cluster, run_sentinel
 from tests.redis_server import RedisServer, run_redis
 
 pytestmark = pytest.mark.redis
@@ -43,9 +43,9 @@ def is_shared(stores: list[Store], name: str) -> None:
     for _ in range(5):
         with pytest.raises(OSError, match="down"):
             a.call(boom)
-    wait_until(lambda: state(b) is State.OPEN)
-    wait_until(lambda: succeeds(b), 10.0)
-    wait_until(lambda: [a.state, b.state] == [State.CLOSED, State.CLOSED])
+    wait_for(lambda: state(b) is State.OPEN)
+    wait_for(lambda: succeeds(b), 10.0)
+    wait_for(lambda: [a.state, b.state] == [State.CLOSED, State.CLOSED])
 
 
 def succeeds(circuit: CircuitBreaker) -> bool:
@@ -123,9 +123,9 @@ def test_a_node_that_is_lost_and_comes_back(tmp_path: Path, caplog: pytest.LogCa
         circuits = [CircuitBreaker(f"during {n}", POLICY, store=stores[0]) for n in range(8)]
         for circuit in circuits:
             circuit.trip()
-        wait_until(lambda: "decide locally" in caplog.text or "decides alone" in caplog.text)
+        wait_for(lambda: "decide locally" in caplog.text or "decides alone" in caplog.text)
         assert time.monotonic() - started < 10
-        wait_until(lambda: all(succeeds(circuit) for circuit in circuits), 10.0)  # each decides by itself
+        wait_for(lambda: all(succeeds(circuit) for circuit in circuits), 10.0)  # each decides by itself
 
 
 # --- sentinels ------------------------------------------------------------------------------------------------
@@ -150,13 +150,13 @@ def test_a_group_with_a_sentinel_is_shared_and_survives_its_master(
     isolated = CircuitBreaker("isolated", store=stores[0])
     isolated.isolate()
     replica: Any = redis.Redis(port=group.replica.port)
-    wait_until(lambda: replica.exists("failover:circuit:isolated"))
+    wait_for(lambda: replica.exists("failover:circuit:isolated"))
     group.master.stop()
-    wait_until(lambda: caplog.text.count("decide locally") == 2)
-    wait_until(lambda: caplog.text.count("is back") == 2)
+    wait_for(lambda: caplog.text.count("decide locally") == 2)
+    wait_for(lambda: caplog.text.count("is back") == 2)
     is_shared(stores, "after")
     late = CircuitBreaker("isolated", store=stores[1])
-    wait_until(lambda: late.snapshot()["isolated"])
+    wait_for(lambda: late.snapshot()["isolated"])
 
 
 def test_a_service_that_the_sentinel_does_not_know(tmp_path: Path) -> None:
@@ -206,7 +206,7 @@ def test_a_user_who_may_read_only_hears_and_decides_alone(tmp_path: Path, caplog
         ann.refresh = 0.2
         a, b = CircuitBreaker("remote", POLICY, store=ann), CircuitBreaker("remote", store=other)
         a.trip()
-        wait_until(lambda: "decides alone" in caplog.text)
+        wait_for(lambda: "decides alone" in caplog.text)
         commands = admin.info("stats")["total_commands_processed"]
         time.sleep(2.0)  # of ten refreshes
         assert admin.info("stats")["total_commands_processed"] - commands < 100
@@ -215,7 +215,7 @@ def test_a_user_who_may_read_only_hears_and_decides_alone(tmp_path: Path, caplog
         assert succeeds(a)
         assert state(b) is State.CLOSED
         b.isolate()
-        wait_until(lambda: a.snapshot()["isolated"])
+        wait_for(lambda: a.snapshot()["isolated"])
 
 
 def test_a_user_who_may_not_see_the_log_of_changes(tmp_path: Path) -> None:

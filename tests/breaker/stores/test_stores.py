@@ -5,15 +5,13 @@ from __future__ import annotations
 import base64
 import os
 import re
-import socket
 import subprocess
 import sys
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,31 +20,13 @@ import pytest
 from failover.breaker.stores import Store, StoredRecord, StoreError, open_store
 from failover.breaker.stores.memory import MemoryStore
 from failover.breaker.stores.store import LARGEST, age_by, changes_of, key_of
-from tests.breaker.conftest import KINDS, connection_string
+from tests.breaker.conftest import KINDS, NAMES, connection_string
+from tests.breaker.stores.fronts import silent_server
 from tests.clock import Clock
 from tests.redis_server import RedisServer, free_port, run_redis, run_tls_front
 from tests.servers import Azurite, make_certificate
 
 ROOT = Path(__file__).parents[3]
-NAMES = [
-    "primary",
-    "https://account.blob.core.windows.net/container/blob",
-    "https://account.blob.core.windows.net/Container/blob",
-    "a/b",
-    "a_2fb",
-    "a\\b#c?d%2F",
-    "..",
-    ".",
-    "dot.",
-    "",
-    " ",
-    "tab\tnewline\n\x00\x7f",
-    "日本語 🐍",
-    "half a pair \ud83d",
-    "'; DROP TABLE",
-    "x" * 10_000,
-    "x" * 10_001,
-]
 
 
 def test_what_is_written_is_read_with_its_version_and_age(store: Store) -> None:
@@ -291,15 +271,6 @@ def test_what_is_not_ours_is_read_as_it_is_and_not_overwritten(
 
 
 # --- bad days -------------------------------------------------------------------------------------------------
-
-
-@contextmanager
-def silent_server() -> Iterator[int]:
-    """A port that takes connections and never says anything."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        listener.listen(20)
-        yield listener.getsockname()[1]
 
 
 def url_at(kind: str, port: int, monkeypatch: pytest.MonkeyPatch) -> str:
