@@ -240,6 +240,7 @@ class RedisStore:
         if self.closed:
             raise StoreClosed(f"{self.url} is closed")
         connections = self._connections
+        aborted = connections.aborted
         with limit(OPERATION_SECONDS, connections.abort) as operation:
             try:
                 return act(connections.client())
@@ -248,8 +249,9 @@ class RedisStore:
                 if self._where.how == "cluster" and not isinstance(error, redis.ResponseError):
                     connections.forget()  # the next operation asks anew which nodes there are
             except Exception as error:
-                # Whatever a socket that is closed while it is read makes redis-py raise.
-                if not (operation.expired or self.closed):
+                # Whatever a socket that is closed while it is read makes redis-py raise: for this operation's deadline or
+                # for that of another thread's.
+                if not (operation.expired or self.closed or connections.aborted != aborted):
                     raise
                 failure = error
         if self.closed:
@@ -330,6 +332,9 @@ class _Listener:
 class _Connections:
     """The connections of one client, which another thread can abort. The client is made when it is first needed."""
 
+    aborted = 0
+    """How often they have been aborted."""
+
     def __init__(self, where: RedisUrl) -> None:
         self._where = where
         self._open: weakref.WeakSet[redis.Connection] = weakref.WeakSet()
@@ -349,6 +354,7 @@ class _Connections:
 
     def abort(self) -> None:
         """End whatever is being sent or read."""
+        self.aborted += 1
         for connection in list(self._open):
             connection.disconnect()  # type: ignore[no-untyped-call]  # as all below: redis-py has types for a part only
         for client in self._clients():

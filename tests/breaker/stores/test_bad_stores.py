@@ -268,3 +268,22 @@ def test_a_redis_that_is_full_is_one_warning(tmp_path: Any, caplog: pytest.LogCa
         circuit.trip()
         wait_for(lambda: store.read(["remote"]))
         assert caplog.text.count("decides alone") == 1
+
+
+@pytest.mark.redis
+def test_who_is_cut_off_by_another_threads_deadline_gets_a_store_error(
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A deadline closes all connections of a store, and redis-py raises many things where one is closed while in use."""
+    with run_redis(tmp_path) as server:
+        store: Any = open_store(server.url)
+
+        def closed_meanwhile(*_args: Any, **_options: Any) -> Any:
+            store._connections.abort()
+            raise ValueError("I/O operation on closed file")
+
+        with monkeypatch.context() as patch:
+            patch.setattr("redis.client.Pipeline.execute", closed_meanwhile)
+            with pytest.raises(StoreError, match="I/O operation on closed file"):
+                store.read(["any"])
+        assert store.read(["any"]) == {}
