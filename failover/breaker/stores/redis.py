@@ -249,8 +249,8 @@ class RedisStore:
                 if self._where.how == "cluster" and not isinstance(error, redis.ResponseError):
                     connections.forget()  # the next operation asks anew which nodes there are
             except Exception as error:
-                # Whatever a socket that is closed while it is read makes redis-py raise: for this operation's deadline or
-                # for that of another thread's.
+                # Whatever a socket that is closed while it is read makes redis-py raise: for this deadline or
+                # for that of another thread.
                 if not (operation.expired or self.closed or connections.aborted != aborted):
                     raise
                 failure = error

@@ -274,7 +274,7 @@ def test_a_redis_that_is_full_is_one_warning(tmp_path: Any, caplog: pytest.LogCa
 def test_who_is_cut_off_by_another_threads_deadline_gets_a_store_error(
     tmp_path: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A deadline closes all connections of a store, and redis-py raises many things where one is closed while in use."""
+    """A deadline closes all connections of a store, and redis-py raises many things then."""
     with run_redis(tmp_path) as server:
         store: Any = open_store(server.url)
 
