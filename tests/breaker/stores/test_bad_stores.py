@@ -180,6 +180,13 @@ SHAPES: dict[str, Callable[[Any, str], object]] = {
 }
 
 
+def busy_for_half_a_second() -> float:
+    """Seconds of a core that this process uses meanwhile, also for what tests before have left running."""
+    began = time.process_time()
+    time.sleep(0.5)
+    return time.process_time() - began
+
+
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
 @pytest.mark.parametrize("late", [False, True], ids=["there before", "comes later"])
 def test_what_is_no_record_of_ours_costs_one_warning_and_no_core(
@@ -194,6 +201,7 @@ def test_what_is_no_record_of_ours_costs_one_warning_and_no_core(
     key = f"{url.partition('prefix=')[2]}circuit:{key_of('remote')}"
     store = open_store(url)
     store.refresh = 0.05
+    others = busy_for_half_a_second()
     if not late:
         shape(client, key)
     circuit, neighbour = (CircuitBreaker(name, POLICY, store=store) for name in ("remote", "neighbour"))
@@ -213,11 +221,10 @@ def test_what_is_no_record_of_ours_costs_one_warning_and_no_core(
         circuit.reset()
     neighbour.isolate()
     wait_for(lambda: store.read(["neighbour"]))
-    commands, busy = client.info("stats")["total_commands_processed"], time.process_time()
-    time.sleep(0.5)  # of ten refreshes
-    commands, busy = client.info("stats")["total_commands_processed"] - commands, time.process_time() - busy
-    assert commands < 40
-    assert busy < 0.25
+    commands = client.info("stats")["total_commands_processed"]
+    busy = busy_for_half_a_second()  # of ten refreshes
+    assert client.info("stats")["total_commands_processed"] - commands < 40
+    assert busy - others < 0.2
     assert caplog.text.count(said) == 1
     assert "locally" not in caplog.text
     assert client.dump(key) == before
