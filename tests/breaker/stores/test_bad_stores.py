@@ -180,6 +180,13 @@ SHAPES: dict[str, Callable[[Any, str], object]] = {
 }
 
 
+@pytest.fixture(scope="module")
+def own_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """One whose commands can be counted: the other's may still be used by what tests before have left."""
+    with run_redis(tmp_path_factory.mktemp("redis")) as server:
+        yield server
+
+
 def busy_for_half_a_second() -> float:
     """Seconds of a core that this process uses meanwhile, also for what tests before have left running."""
     began = time.process_time()
@@ -187,17 +194,17 @@ def busy_for_half_a_second() -> float:
     return time.process_time() - began
 
 
+@pytest.mark.redis
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
 @pytest.mark.parametrize("late", [False, True], ids=["there before", "comes later"])
 def test_what_is_no_record_of_ours_costs_one_warning_and_no_core(
     shape: Callable[[Any, str], object],
     late: bool,
-    redis_server: RedisServer,
-    store_url: Callable[[str], str],
+    own_redis: RedisServer,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    url = store_url("redis")
-    client: Any = redis.Redis(port=redis_server.port)
+    url = f"{own_redis.url}?prefix={os.urandom(4).hex()}"
+    client: Any = redis.Redis(port=own_redis.port)
     key = f"{url.partition('prefix=')[2]}circuit:{key_of('remote')}"
     store = open_store(url)
     store.refresh = 0.05
