@@ -256,7 +256,7 @@ class Read:
             permit = await self._admit(circuit, location, last_resort=last_resort, first=first)
             if permit is None:
                 return None
-            can_lose = self._can_lose()
+            can_lose = len(self._order) > 1 and self._lost + shared.attempt_timeout <= self._most_lost
             if not can_lose and location is not self._home:
                 permit.released()
                 self._failures[location] = Failure.of_refusal("not asked again, the read has waited long enough")
@@ -307,10 +307,6 @@ class Read:
             cause = f"circuit {state}" + ("" if last is None else f" after {words}")
             self._failures[location] = Failure.of_refusal(cause, refusal)
         return None
-
-    def _can_lose(self) -> bool:
-        """Whether the read may still lose an attempt to a time-out of ours."""
-        return len(self._order) > 1 and self._lost + self._shared.attempt_timeout <= self._most_lost
 
     def _timeouts(self, limit: float | None) -> Timeouts:
         context = self._request.context

@@ -18,13 +18,17 @@ SEEDS = 20
 SHARES = 4
 
 
+def _expect_nothing_worse(report: Report) -> None:
+    if report.violations:
+        pytest.fail("\n".join([line for each in report.violations[:3] for line in each.text] + report.lines()))
+
+
 @pytest.mark.parametrize("share", range(SHARES))
 def test_a_client_with_geofailover_is_never_worse_than_one_without(share: int) -> None:
     report = Report()
     for seed in range(share, SEEDS, SHARES):
         report.add(play_seed(seed))
-    if report.violations:
-        pytest.fail("\n".join([line for each in report.violations[:3] for line in each.text] + report.lines()))
+    _expect_nothing_worse(report)
     assert report.saved + report.sooner > 0
 
 
@@ -32,9 +36,7 @@ def test_a_client_with_geofailover_is_never_worse_than_one_without(share: int) -
     ("seed", "form", "kind"), [(753, "alone", "sdk"), (852, "together", "sync"), (1054, "together", "aio")]
 )
 def test_what_was_worse_once(seed: int, form: Form, kind: Kind) -> None:
-    report = play_seed(seed, form=form, kind=kind)
-    if report.violations:
-        pytest.fail("\n".join([line for each in report.violations[:3] for line in each.text]))
+    _expect_nothing_worse(play_seed(seed, form=form, kind=kind))
 
 
 @pytest.mark.parametrize("hedge", [0.02, 1.0])
@@ -42,8 +44,7 @@ def test_a_client_that_hedges_is_never_worse(hedge: float) -> None:
     report = Report()
     for seed in range(5):
         report.add(play_seed(seed, hedge=hedge))
-    if report.violations:
-        pytest.fail("\n".join([line for each in report.violations[:3] for line in each.text] + report.lines()))
+    _expect_nothing_worse(report)
     assert report.saved + report.sooner > 0
 
 
