@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
-from tests.never_worse.play import HEDGED, Report, play_seed
+from tests.never_worse.play import Report, play_seed
 from tests.never_worse.schedule import FORMS
 from tests.never_worse.sides import KINDS
 
@@ -40,7 +40,7 @@ def main() -> int:
     options.add_argument("--seed", type=int, help="play this one")
     options.add_argument("--form", choices=FORMS, help="play this form alone")
     options.add_argument("--kind", choices=KINDS, help="play this kind of client alone")
-    options.add_argument("--hedge", type=float, metavar="SECONDS", help=f"hedge reads: each form of {HEDGED} alone")
+    options.add_argument("--hedge", type=float, metavar="SECONDS", help="let ours hedge reads after so long")
     options.add_argument("--jobs", type=int, default=1, help="processes")
     options.add_argument("--trace", action="store_true", help="print each call and request, in one process")
     chosen = options.parse_args()

@@ -7,13 +7,18 @@ together is the same on every machine. A `LoopClock` does the same for the tasks
 from __future__ import annotations
 
 import asyncio
+import contextvars
+import functools
 import heapq
 import selectors
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Coroutine, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Final, TypeVar
+
+from failover.storage.hedging import Run, ThreadRace
 
 T = TypeVar("T")
 
@@ -30,17 +35,18 @@ class ThreadClock:
         self.now = now
         self._turns: list[tuple[float, int, threading.Event]] = []
         self._numbers = 0
-        self._together = False
+        self._callers = 0
+        self._closed = False
 
     def __call__(self) -> float:
         return self.now
 
     def sleep(self, seconds: float) -> None:
         """Be `seconds` later; let the other threads run that wake up before."""
-        if not self._together:
+        if not self._callers:
             self.now += max(0.0, seconds)
             return
-        self._wait(self._queue(self.now + max(0.0, seconds)))
+        self.wait(self.queue(self.now + max(0.0, seconds)))
 
     def run(self, work: Callable[[], T]) -> T:
         """What `work` returns; its `time.sleep` is this clock's."""
@@ -51,49 +57,115 @@ class ThreadClock:
             _own.clock = before
 
     def run_together(self, works: Sequence[Callable[[], T]]) -> list[T]:
-        """What `works` return, each in a thread of its own, all begun now."""
+        """What `works` return, each in a thread of its own, all begun now.
+
+        What they have spawned stands still when all of them have ended, and goes on with the next ones.
+        """
         results: list[Any] = [None] * len(works)
         errors: list[BaseException] = []
+        ended = threading.Event()
 
-        def body(index: int, turn: threading.Event) -> None:
+        def body(index: int) -> None:
             try:
-                self._wait(turn, first=True)
-                results[index] = self.run(works[index])
+                results[index] = works[index]()
             except BaseException as error:
                 errors.append(error)
-            finally:
-                self._pass_on()
+            self._callers -= 1
+            if not self._callers:
+                ended.set()
 
-        self._together = True
-        turns = [self._queue(self.now) for _ in works]
-        threads = [threading.Thread(target=body, args=each, daemon=True) for each in enumerate(turns)]
-        for thread in threads:
-            thread.start()
+        self._callers = len(works)
+        for index in range(len(works)):
+            self.spawn(functools.partial(body, index))
         self._pass_on()
-        for thread in threads:
-            thread.join(_STUCK * 2)
-        self._together = False
-        if errors:
-            raise errors[0]
+        ended.wait(_STUCK * 2)
+        if errors or not ended.is_set():
+            raise errors[0] if errors else RuntimeError("a thread has not ended")
         return results
 
-    def _queue(self, until: float) -> threading.Event:
+    def spawn(self, work: Callable[[], object], later: float = 0.0) -> None:
+        """Do `work` in a thread of its own, `later` seconds from now, when its turn comes."""
+        turn = self.queue(self.now + later)
+
+        def body() -> None:
+            with suppress(SystemExit):
+                self._await_turn(turn)
+                self.run(work)
+                if self._callers:
+                    self._pass_on()
+
+        threading.Thread(target=body, daemon=True).start()
+
+    def close(self) -> None:
+        """End the threads that were spawned and have not come to their ends."""
+        self._closed = True
+        for _, _, turn in self._turns:
+            turn.set()
+
+    def queue(self, until: float) -> threading.Event:
+        """A turn at that time."""
         turn = threading.Event()
-        self._numbers += 1
-        heapq.heappush(self._turns, (until, self._numbers, turn))
+        self.wake(turn, until)
         return turn
 
-    def _wait(self, turn: threading.Event, *, first: bool = False) -> None:
-        if not first:
-            self._pass_on()
+    def wake(self, turn: threading.Event, until: float | None = None) -> None:
+        """Let a turn come at that time, or now, if it does not come before."""
+        self._numbers += 1
+        heapq.heappush(self._turns, (self.now if until is None else until, self._numbers, turn))
+
+    def wait(self, turn: threading.Event) -> None:
+        """Let others run until a turn comes."""
+        self._pass_on()
+        self._await_turn(turn)
+
+    def _await_turn(self, turn: threading.Event) -> None:
         if not turn.wait(_STUCK):
             raise RuntimeError("a thread never got its turn: another one sleeps while it holds a lock")
+        if self._closed:
+            raise SystemExit
 
     def _pass_on(self) -> None:
-        if self._turns:
+        while self._turns:
             until, _, turn = heapq.heappop(self._turns)
-            self.now = max(self.now, until)
-            turn.set()
+            if not turn.is_set():
+                self.now = max(self.now, until)
+                turn.set()
+                return
+
+
+class VirtualThreadRace(ThreadRace):
+    """Requests in threads that take turns by a clock."""
+
+    def __init__(self, clock: ThreadClock, after: float | None, is_good: Callable[[Run], bool]) -> None:
+        super().__init__(after, is_good)
+        self._clock = clock
+        self._came: deque[Run] = deque()
+        self._turn: threading.Event | None = None
+
+    def later(self, seconds: float, call: Callable[[], None]) -> None:
+        self._clock.spawn(call, seconds)
+
+    def _start(self, send: Callable[[], Any]) -> Run:
+        run, context = Run(), contextvars.copy_context()
+
+        def work() -> None:
+            try:
+                run.ends(context.run(send))
+            except BaseException as error:
+                run.ends(error=error)
+            self._came.append(run)
+            if self._turn is not None:
+                self._clock.wake(self._turn)
+
+        self._clock.spawn(work)
+        return run
+
+    async def _next(self, seconds: float | None) -> Run | None:
+        if not self._came and seconds != 0:
+            self._turn = threading.Event() if seconds is None else self._clock.queue(self._clock.now + seconds)
+            self._clock.wait(self._turn)
+            self._turn = None
+        return self._came.popleft() if self._came else None
 
 
 def _sleep(seconds: Any) -> None:

@@ -121,15 +121,6 @@ class Report:
         ]
 
 
-HEDGED: Final[Kind] = "aio"
-"""The kind whose hedges are played: their requests are tasks of a loop in virtual time, and not threads."""
-
-
-def forms(seed: int, form: Form | None) -> list[Form]:
-    """What is played of a seed: one call after the other, and in turn one of the ways of many at once."""
-    return [form] if form else ["alone", ("together", "fleet")[seed % 2]]
-
-
 def plays(seed: int, form: Form | None, kind: Kind | None) -> Iterator[tuple[Form, Kind]]:
     """What is played of a seed: one call after the other in each kind, and in turn a kind of many at once."""
     if form is not None or kind is not None:
@@ -147,10 +138,9 @@ def play_seed(
     trace: bool = False,
     hedge: float | None = None,
 ) -> Report:
-    """All that is played of a seed; with `hedge` seconds, what can be hedged of it."""
+    """All that is played of a seed; with `hedge` seconds, ours hedges."""
     report = Report()
-    chosen = plays(seed, form, kind) if hedge is None else [(each, HEDGED) for each in forms(seed, form)]
-    for each, which in chosen:
+    for each, which in plays(seed, form, kind):
         schedule = make(seed, each)
         if trace:
             print(*schedule.lines(), sep="\n")

@@ -17,7 +17,7 @@ from azure.storage.blob.aio import ExponentialRetry as AsyncExponentialRetry
 
 from failover.breaker import CircuitBreaker, CircuitOpen, Permit
 from failover.storage import PRODUCTION, AsyncGeoFailover, GeoFailover
-from tests.never_worse.clock import LoopClock, ThreadClock
+from tests.never_worse.clock import LoopClock, ThreadClock, VirtualThreadRace
 from tests.never_worse.schedule import BLOCK, PAGE, Call, Schedule
 from tests.never_worse.transports import CALLER, AsyncOwnTransport, OwnTransport, sdk_transport
 from tests.never_worse.world import Entry, World
@@ -89,7 +89,7 @@ class _Circuit(CircuitBreaker):
             raise
 
 
-def our_policy(kind: Kind, clock: Callable[[], float], seed: int, store: Any = None, hedge: float | None = None) -> Any:
+def our_policy(kind: Kind, clock: Any, seed: int, store: Any = None, hedge: float | None = None) -> Any:
     """`GeoFailover` as a user has it by default, but for the clock, and for chance, which is the seed's.
 
     hedge: seconds, for a user who has turned hedging on: with no budget to be spent, so that as much as can is hedged.
@@ -99,7 +99,10 @@ def our_policy(kind: Kind, clock: Callable[[], float], seed: int, store: Any = N
         for name in ("primary", "secondary")
     ]
     made: Any = AsyncGeoFailover if kind == "aio" else GeoFailover
-    return made(*circuits, clock=clock, retry=_sdk_retry(kind), hedge_after=hedge, hedge_budget=1.0)
+    policy = made(*circuits, clock=clock, retry=_sdk_retry(kind), hedge_after=hedge, hedge_budget=1.0)
+    if kind != "aio":
+        policy._make_race = functools.partial(VirtualThreadRace, clock)
+    return policy
 
 
 def _sdk_retry(kind: Kind) -> Any:
@@ -150,8 +153,6 @@ class Side:
         if self.kind == "aio":
             return self.clock.run(self._gather(calls))  # type: ignore[no-any-return]  # a LoopClock
         works = [functools.partial(self._one, call, n, call.at - calls[0].at) for n, call in enumerate(calls)]
-        if len(works) == 1:
-            return [self.clock.run(works[0])]
         return self.clock.run_together(works)  # type: ignore[no-any-return]  # a ThreadClock
 
     def close(self) -> None:
@@ -160,8 +161,7 @@ class Side:
                 self.clock.run(service.close())
             else:
                 service.close()
-        if self.kind == "aio":
-            self.clock.close()
+        self.clock.close()
 
     # --- one call ----------------------------------------------------------------------------------------------
 
