@@ -364,6 +364,14 @@ def close(http: Any) -> None:
         end()
 
 
+def has_arrived(http: Any) -> bool:
+    """Whether the body of a response is here as a whole, and cannot break off any more: known of aiohttp's alone."""
+    if not _is_aiohttps(http):
+        return False
+    content = http.internal_response.content
+    return hasattr(content, "is_eof") and content.is_eof() and content.exception() is None
+
+
 def load(http: Any) -> None:
     """Read the whole body of a thread's response: `http.body()` then gives it."""
     (getattr(http, "body", None) or http.read)()

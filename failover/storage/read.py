@@ -176,7 +176,6 @@ class Read:
         self._patience = 0.0 if hedge_after is None else hedge_after
         self._most_lost = _MOST_LOST * shared.attempt_timeout
         self._started = time.perf_counter()
-        self._forget()
 
     def _forget(self) -> None:
         """Begin a new round, and discard what the last one found."""
@@ -726,8 +725,9 @@ class Read:
     def _guard_body(self, http: Any, headers: Mapping[str, str]) -> None:
         """Make sure that a streamed body arrives completely, whichever endpoint sends the rest."""
         is_stream = self._streamed and http.status_code in BODY_STATUSES
-        is_there = headers.get("content-length") == "0" or checks_md5(self._request.context, headers)
-        if not is_stream or is_there or not _sdk.wrap_stream_download(http, self._open_body):
+        is_empty = headers.get("content-length") == "0"
+        is_here = is_empty or checks_md5(self._request.context, headers) or _sdk.has_arrived(http)
+        if not is_stream or is_here or not _sdk.wrap_stream_download(http, self._open_body):
             self.ended()
             return
         self._span = span_of(http.status_code, headers) if self._request.http_request.method == "GET" else None

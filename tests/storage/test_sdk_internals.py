@@ -5,6 +5,8 @@ See docs/sdk-internals.md. These tests also run against the oldest supported azu
 
 from __future__ import annotations
 
+import asyncio
+import functools
 import gc
 import gzip
 import weakref
@@ -399,6 +401,29 @@ async def test_aiohttp_tells_how_long_each_piece_took(served: RawServer) -> None
 
     assert sum(size for _, size in seen) == len(CONTENT)
     assert all(seconds >= 0 for seconds, _ in seen)
+
+
+@in_loop
+async def test_a_body_that_has_arrived_is_known_of_aiohttp() -> None:
+    body = CONTENT[:KIB]
+    for sent in (body, body[:-1]):
+        answer = Answer(f"HTTP/1.1 200 OK\nContent-Length: {KIB}", sent, then="hang")
+        with RawServer(functools.partial(_always, answer)) as server:
+            async with AioHttpTransport() as transport:
+                response: Any = await transport.send(HttpRequest("GET", server.url), stream=True)
+                content = response.internal_response.content
+                while content.total_bytes < len(sent):
+                    await asyncio.sleep(0.001)
+                assert _sdk.has_arrived(response) is (sent == body)
+
+
+def _always(answer: Answer, _asked: Asked) -> Answer:
+    return answer
+
+
+def test_a_body_of_a_thread_is_not_known_to_have_arrived(served: RawServer, make_request: Any) -> None:
+    with RequestsTransport() as transport:
+        assert not _sdk.has_arrived(transport.send(make_request(served.url), stream=True))
 
 
 # A client that exists already
