@@ -38,6 +38,9 @@ RANGE: Final = 16 * KIB  # what one request asks for: the largest blob takes sev
 BLOCK: Final = KIB  # what the SDK takes of a body at once: a break leaves something to go on from
 CALM: Final = (4.0, 8.0)  # seconds from one fault of the secondary's to the next: the primary's must be survived
 QUARTERS: Final = 4
+LONGEST: Final = 180.0
+"""Seconds that a read may take: where both endpoints were slow at once, it waits at the primary for the SDK's own 60 s,
+and then for its three retries (84 s), as it would without us."""
 
 
 # --- what is left behind ---------------------------------------------------------------------------------------
@@ -244,11 +247,11 @@ class Soak:
     def _rest(self) -> None:
         """No fault and no read, and both circuits closed again: one that is stuck is wrong."""
         self._gate.clear()
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + LONGEST
         while self._busy and time.monotonic() < deadline:
             time.sleep(0.05)
         if self._busy:
-            self.wrong.append(f"{self._busy} reads have not ended within a minute")
+            self.wrong.append(f"{self._busy} reads have not ended within {LONGEST:g} s")
         for broken, circuit in (("primary", self.policy.secondary), ("secondary", self.policy.primary)):
             # The one is asked only while the other is out.
             self._account.switch(primary="well", secondary="well")
