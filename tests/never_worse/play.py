@@ -26,7 +26,7 @@ SLACK: Final = 1.0
 """Seconds for what is asked meanwhile and answers."""
 _RETRIES: Final = 84.0
 """Seconds for which the SDK's default retries wait, which give up no body that breaks off: ours may try harder."""
-_DELAYS: Final = (0.1, 1.0, 2.5, 5.0, 7.5, 10.0)
+_DELAYS: Final = (0.1, 1.0, 2.5, 4.0, 5.0, 6.0, 7.5, 8.5, 10.0)
 _WAITS: Final = (20.0, 30.0)
 """The same, for who found no place for a last resort: it waits for those who have one, for a lease at most."""
 _LATE: Final = (["late"], ["late-error"])
