@@ -365,8 +365,11 @@ def close(http: Any) -> None:
 
 
 def has_arrived(http: Any) -> bool:
-    """Whether the body of a response is here as a whole, and cannot break off any more: known of aiohttp's alone."""
-    if not _is_aiohttps(http):
+    """Whether the body of a response is here as a whole, and cannot break off any more: known of aiohttp's alone.
+
+    Without a Content-Length nobody has looked whether what has ended is whole.
+    """
+    if not _is_aiohttps(http) or "content-length" not in http.headers:
         return False
     content = http.internal_response.content
     return hasattr(content, "is_eof") and content.is_eof() and content.exception() is None

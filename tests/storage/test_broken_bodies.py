@@ -118,6 +118,18 @@ def test_a_body_that_ends_with_its_connection_is_measured(policy: Any, good: Raw
         assert good.asked[0].span == (5000, MIB - 1)
 
 
+def test_a_body_in_chunks_that_ends_too_early_is_measured(policy: Any, good: RawServer) -> None:
+    def cut_short(asked: Asked) -> Answer:
+        answer = ranged(CONTENT, asked, length=False, extra="\nTransfer-Encoding: chunked")
+        return Answer(answer.head, b"1388\r\n%b\r\n0\r\n\r\n" % answer.body[:5000])
+
+    with misbehave(cut_short) as primary:
+        pair = Pair(primary, good)
+        assert blob_of(pair, policy).download_blob().readall() == CONTENT
+        assert pair.trail() == "1 at the primary, 1 at the secondary"
+        assert good.asked[0].span == (5000, MIB - 1)
+
+
 @pytest.mark.parametrize("then", ["reset", "close"])
 @pytest.mark.parametrize("sent", [0, BLOCK + 1])
 def test_a_connection_that_is_reset(policy: Any, good: RawServer, then: Literal["reset", "close"], sent: int) -> None:

@@ -417,6 +417,25 @@ async def test_a_body_that_has_arrived_is_known_of_aiohttp() -> None:
                 assert _sdk.has_arrived(response) is (sent == body)
 
 
+@pytest.mark.parametrize(
+    ("head", "sent"),
+    [
+        ("", CONTENT[:KIB]),  # it ends with its connection
+        ("\nTransfer-Encoding: chunked", b"400\r\n%b\r\n0\r\n\r\n" % CONTENT[:KIB]),
+    ],
+)
+@in_loop
+async def test_a_body_that_may_be_cut_short_has_not_arrived(head: str, sent: bytes) -> None:
+    answer = Answer(f"HTTP/1.1 200 OK{head}", sent, then="close")
+    with RawServer(functools.partial(_always, answer)) as server:
+        async with AioHttpTransport() as transport:
+            response: Any = await transport.send(HttpRequest("GET", server.url), stream=True)
+            content = response.internal_response.content
+            while not content.is_eof():
+                await asyncio.sleep(0.001)
+            assert not _sdk.has_arrived(response)
+
+
 def _always(answer: Answer, _asked: Asked) -> Answer:
     return answer
 
