@@ -55,6 +55,8 @@ class Target:
     resource: str = field(repr=False)  # it may hold a SAS
     is_as_asked: bool = field(default=False, compare=False)
     """The request's own URL is known to be the resource's at `location`."""
+    is_elsewhere: bool = field(default=False, compare=False)
+    """The request's own URL is at neither endpoint: a redirect has led there."""
 
     def url(self, location: str) -> str:
         """The resource's URL at PRIMARY or SECONDARY; asked only where `endpoints.base` knows it."""
@@ -107,7 +109,9 @@ def find_target(url: str, hosts: Mapping[str, str | None] | None, *, bound: str 
 
     # Without a host: the SDK had no secondary to put in and made `http:///account/container`.
     to_secondary = not host or any(base and _begins(address, base) for base in (there, second))
-    came_by = next((base for base in (there, second, primary) if base and _begins(address, base)), host)
+    came_by = next((base for base in (there, second, primary) if base and _begins(address, base)), None)
+    is_elsewhere = came_by is None and bool(host)
+    came_by = host if came_by is None else came_by
     path = _one_slash(address[len(came_by) :])
     if bound == SECONDARY and to_secondary:
         # Before the SDK put the secondary in, the URL was that of the endpoint that the client is set to. Its path
@@ -117,7 +121,7 @@ def find_target(url: str, hosts: Mapping[str, str | None] | None, *, bound: str 
                 path = _one_slash(path[len(left) + 1 :])
                 break
     location = SECONDARY if to_secondary and bound != PRIMARY else PRIMARY
-    return Target(endpoints, location, path + mark + query)
+    return Target(endpoints, location, path + mark + query, is_elsewhere=is_elsewhere)
 
 
 class _Known(NamedTuple):

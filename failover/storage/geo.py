@@ -323,6 +323,8 @@ class _GeoPolicy:
         while self._abandoned:
             with contextlib.suppress(IndexError):  # another thread was quicker
                 self._abandoned.popleft().released()
+        if target.is_elsewhere:
+            return None, None
         self._seen = Seen((http.url, http.headers, transport, target.endpoints))
         self._last_sync.proxies = options.get("proxies")
         streamed = bool(options.get("stream")) and http.method in ("GET", "POST")

@@ -37,6 +37,33 @@ def test_a_redirect_is_followed_and_counts_neither_way(geo_failover: Any) -> Non
     assert policy.primary.snapshot()["failures"] == 0  # by the answer behind the redirect
 
 
+@pytest.mark.parametrize("way", ["download", "properties", "upload"])
+def test_a_redirect_to_another_host_leads_where_the_sdk_goes(way: str, geo_failover: Any) -> None:
+    def serve(asked: Asked) -> Answer:
+        answer = ranged(HELLO, asked)
+        if asked.method == "GET":
+            return answer
+        status = {"HEAD": "200 OK", "PUT": "201 Created"}[asked.method]
+        return Answer(f'HTTP/1.1 {status}\nETag: "0x1"\nContent-Length: 0')
+
+    def moved(asked: Asked) -> Answer:
+        location = f"http://127.0.0.1:{other.port}{asked.target}"
+        return Answer(f"HTTP/1.1 307 Temporary Redirect\nLocation: {location}\nContent-Length: 0")
+
+    policy = geo_failover(retry=None, policy=TEACHING)
+    with RawServer(serve) as other, RawServer(moved) as primary, RawServer(serve, path=SECOND) as secondary:
+        pair = Pair(primary, secondary)
+        blob = blob_of(pair, policy)
+        if way == "download":
+            assert blob.download_blob().readall() == HELLO
+        else:
+            found = blob.get_blob_properties() if way == "properties" else blob.upload_blob(HELLO, overwrite=True)
+            assert found["etag"] == '"0x1"'
+        assert pair.trail() == "1 at the primary, 0 at the secondary"
+        assert len(other.asked) == 1
+    assert policy.primary.snapshot()["failures"] == 0
+
+
 def test_redirects_without_end_are_a_failure(geo_failover: Any) -> None:
     def answer(asked: Asked) -> Answer:
         return Answer(f"HTTP/1.1 302 Found\nLocation: {asked.target}x\nContent-Length: 0")

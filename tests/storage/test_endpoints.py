@@ -206,6 +206,15 @@ def test_without_the_sdks_hosts_the_url_tells_the_primary() -> None:
     assert target.endpoints.name(PRIMARY) == "acct.blob.core.windows.net"
 
 
+@pytest.mark.parametrize("url", ["https://other.example/box/blob", "https://acct.blob.core.windows.net:8443/box/blob"])
+def test_what_is_at_neither_endpoint_is_elsewhere(url: str) -> None:
+    hosts = {PRIMARY: "acct.blob.core.windows.net", SECONDARY: "acct-secondary.blob.core.windows.net"}
+
+    assert find_target(url, hosts, bound=None).is_elsewhere
+    for known in hosts.values():
+        assert not find_target(f"https://{known}/box/blob", hosts, bound=None).is_elsewhere
+
+
 def test_an_endpoint_that_nobody_knows_is_called_none() -> None:
     target = find_target("https://files.example.com/box/blob", None, bound=None)
 
