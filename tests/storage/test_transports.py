@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Coroutine
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final
 
 import pytest
@@ -236,9 +237,10 @@ class _AsyncSlottedTransport(AsyncOwnTransport):
         return _Slotted(await super().send(request, **options))
 
 
-def _plain(response: Any) -> Any:
+def _plain(response: Any, kind: Callable[[dict[str, str]], Any] = dict) -> Any:
     headers = dict(response._headers.items())
-    response._headers = {**headers, "content-type": headers["Content-Type"]} if "Content-Type" in headers else headers
+    headers |= {"content-type": headers["Content-Type"]} if "Content-Type" in headers else {}
+    response._headers = kind(headers)
     return response
 
 
@@ -256,10 +258,25 @@ class _AsyncPlainTransport(AsyncOwnTransport):
         return response
 
 
+class _ReadOnlyTransport(OwnTransport):
+    """Whose responses' headers are a mapping that is no dict, and knows one spelling of each name."""
+
+    def send(self, request: Any, **options: Any) -> OwnResponse:
+        response: OwnResponse = _plain(super().send(request, **options), MappingProxyType)
+        return response
+
+
+class _AsyncReadOnlyTransport(AsyncOwnTransport):
+    async def send(self, request: Any, **options: Any) -> AsyncOwnResponse:
+        response: AsyncOwnResponse = _plain(await super().send(request, **options), MappingProxyType)
+        return response
+
+
 OWN: dict[str, dict[str, Any]] = {
     "without internal_response": {"sync": OwnTransport, "aio": AsyncOwnTransport},
     "with slots": {"sync": _SlottedTransport, "aio": _AsyncSlottedTransport},
     "with a plain dict for headers": {"sync": _PlainTransport, "aio": _AsyncPlainTransport},
+    "with another mapping for headers": {"sync": _ReadOnlyTransport, "aio": _AsyncReadOnlyTransport},
 }
 
 
