@@ -124,9 +124,10 @@ def drop_idle_connections(transport: Any) -> None:
     """Close the pooled connections of requests that nobody uses: one of them went stale, and so may the others."""
     session = getattr(own_transport(transport), "session", None)
     for adapter in getattr(session, "adapters", {}).values():
-        pools = getattr(adapter, "poolmanager", None)
-        if pools is not None:
-            pools.clear()
+        through_proxies = list(getattr(adapter, "proxy_manager", {}).values())
+        for pools in (getattr(adapter, "poolmanager", None), *through_proxies):
+            if pools is not None:
+                pools.clear()
 
 
 def waits_for_connection(transport: Any) -> bool:

@@ -238,11 +238,17 @@ class Stale:
 AT_ONCE: Final = 8
 
 
-def test_connections_that_went_stale_are_no_outage_to_threads(blamed: Blamed) -> None:
+@pytest.mark.parametrize("by_proxy", [False, True])
+def test_connections_that_went_stale_are_no_outage_to_threads(by_proxy: bool, blamed: Blamed) -> None:
     stale = Stale()
     with RawServer(stale) as first, RawServer(lambda asked: ranged(HELLO, asked)) as second:
         policy = geo_failover("sync", listeners=[blamed], retry=None)
-        client = service("sync", first.url, retry_policy=policy, **connect_options(Pair(first, second)))
+        options = connect_options(Pair(first, second)) | {"retry_policy": policy}
+        if by_proxy:  # the server is one, for an endpoint that only it knows
+            proxy = first.url.removesuffix(first.path)
+            client = service("sync", "http://primary.test/devstoreaccount1", proxies={"http": proxy}, **options)
+        else:
+            client = service("sync", first.url, **options)
         barrier = threading.Barrier(AT_ONCE)
 
         def read_once() -> bytes:
