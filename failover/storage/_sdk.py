@@ -29,6 +29,7 @@ is read undecoded and in whose middle TLS ends."""
 _DEFAULT_TIMEOUTS: Final = ((20, 60), (300, 300))  # connect and read: of the storage SDK, of azure-core
 _WRAPPERS: Final = frozenset({"TransportWrapper", "AsyncTransportWrapper"})
 _ONE_TIMEOUT: Final = frozenset({"AsyncioRequestsTransport", "TrioRequestsTransport"})
+_PROGRESS: Final = ("data_stream_total", "download_stream_current")
 _WAYS: Final = ("stream_download", "iter_bytes", "iter_raw")  # to open the body of a response
 
 
@@ -350,6 +351,16 @@ def set_location_in_context(context: Any, location: str) -> None:
     """Say it where the clients of tables look for it, in the place where their retry has put its own word."""
     if "location_mode" in context:
         context["location_mode"] = location
+
+
+def forget_progress(context: Any, options: Mapping[str, Any]) -> None:
+    """Take back that the SDK has counted the bytes of an answer that is not used, as its callers' hooks would see.
+
+    options: those of the request as they were before it was sent.
+    """
+    for name in _PROGRESS:
+        if name in context:
+            context[name] = options.get(name)
 
 
 def location_of(http: Any) -> str | None:

@@ -143,6 +143,7 @@ class Read:
     _fruitless = 0  # resumptions in a row that have brought nothing
     _ended = False
     _is_hedged = False
+    _given: Mapping[str, Any] | None = None  # the options of its first request
     _attempt: Attempt | None = None  # whose answer is being read
     _span: Span | None = None
     # Weak, since it leads back here: in a circle each read would wait for the garbage collector.
@@ -472,6 +473,10 @@ class Read:
         request.context[ATTEMPT] = attempt
         options = request.context.options
         before = dict(options)
+        if self._given is None:
+            self._given = before
+        else:
+            _sdk.forget_progress(request.context, self._given)
         attempt.timeouts.set_in(options)
         try:
             response = await self._shared.io.send(self._shared.next, request)
@@ -794,7 +799,7 @@ class Read:
     def _ask_for_rest(self, span: Span, delivered: int) -> int:
         """Let the next request be for the rest of a body. Returns how many of its first bytes were delivered before."""
         # Hooks have seen the answer that the body belongs to, and count each byte once.
-        options = {**self._request.context.options, "raw_response_hook": _ignore}
+        options, self._given = {**(self._given or {}), "raw_response_hook": _ignore}, None
         request = copy.deepcopy(self._request.http_request)
         self._request = PipelineRequest(request, PipelineContext(self._request.context.transport, **options))
         self._forget()

@@ -18,8 +18,10 @@ import pytest
 
 from failover.standin import StandIn
 from failover.storage import ReadEnded, Retry
-from tests.storage.account import KIB, MIB, cut, spoil, status, store
+from tests.clock import Clock
+from tests.storage.account import HELLO, KIB, MIB, cut, spoil, status, store
 from tests.storage.both_kinds import (
+    at_once,
     both_kinds,
     close,
     connect_options,
@@ -260,6 +262,44 @@ async def test_each_byte_is_counted_once(client_kind: str, size: int, option: st
     await close(client)
     assert {hit.endpoint for hit in standin.hits} == {"primary", "secondary"}
     assert sum(counted) == len(content)
+
+
+@both_kinds
+async def test_the_progress_of_a_download_is_that_of_the_answer_that_is_used(client_kind: str) -> None:
+    told: list[tuple[int, int, int]] = []
+
+    def hook(response: Any) -> None:
+        context = response.context
+        told.append(
+            (response.http_response.status_code, context["download_stream_current"], context["data_stream_total"])
+        )
+
+    policy = geo_failover(client_kind, retry=at_once(client_kind, 1))
+    with StandIn(60.0, clock=Clock()) as behind:
+        store(behind)
+        spoil(behind, status(503), times=2)
+        client = service(client_kind, behind.primary_url, retry_policy=policy, **connect_options(behind))
+        assert await read(client, raw_response_hook=hook) == HELLO
+        await close(client)
+    assert [code for code, *_ in told] == [503, 503, 404, 206]
+    assert told[-1][1:] == (len(HELLO), len(HELLO))
+
+
+@both_kinds
+async def test_the_options_of_a_call_hold_for_the_rest_of_its_body(client_kind: str, standin: StandIn) -> None:
+    store(standin, CONTENT)
+    spoil(standin, cut(100 * KIB), times=1)
+    sent: list[str] = []
+
+    def hook(request: Any) -> None:
+        sent.append(request.http_request.headers["x-ms-client-request-id"])
+
+    policy = geo_failover(client_kind)
+    client = service(client_kind, standin.primary_url, retry_policy=policy, **connect_options(standin))
+    assert await read(client, raw_request_hook=hook, client_request_id="mine") == CONTENT
+    await close(client)
+    assert [hit.endpoint for hit in standin.hits][-2:] == ["primary", "secondary"]
+    assert sent == ["mine"] * 2
 
 
 def test_a_hook_hears_where_an_answer_comes_from(client_kind: str, standin: StandIn) -> None:
