@@ -29,6 +29,7 @@ is read undecoded and in whose middle TLS ends."""
 _DEFAULT_TIMEOUTS: Final = ((20, 60), (300, 300))  # connect and read: of the storage SDK, of azure-core
 _WRAPPERS: Final = frozenset({"TransportWrapper", "AsyncTransportWrapper"})
 _ONE_TIMEOUT: Final = frozenset({"AsyncioRequestsTransport", "TrioRequestsTransport"})
+_ANY_CASE: Final = frozenset({"CaseInsensitiveDict", "CIMultiDict", "CIMultiDictProxy"})  # requests', multidict's
 _PROGRESS: Final = ("data_stream_total", "download_stream_current")
 _WAYS: Final = ("stream_download", "iter_bytes", "iter_raw")  # to open the body of a response
 
@@ -366,6 +367,16 @@ def forget_progress(context: Any, options: Mapping[str, Any]) -> None:
 def location_of(http: Any) -> str | None:
     """Where a response comes from, as far as `set_location` could say it."""
     return getattr(http, "location_mode", None)
+
+
+def finds_any_case(headers: Mapping[str, str]) -> bool:
+    """Whether a response's headers are a mapping that is known to find a name of any case."""
+    return _finds_any_case(type(headers))
+
+
+@functools.lru_cache(maxsize=64)
+def _finds_any_case(kind: Hashable) -> bool:
+    return not _ANY_CASE.isdisjoint(each.__name__ for each in kind.__mro__)  # type: ignore[attr-defined]  # a class
 
 
 def close(http: Any) -> None:

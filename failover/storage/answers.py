@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 from urllib.parse import urljoin
 
+from failover.storage import _sdk
 from failover.storage.body import range_of
 from failover.storage.causes import describe_status
 
@@ -29,16 +30,12 @@ _MOST_REDIRECTS: Final = 5  # of one read; the SDK would follow 30, and each cos
 _WANTED: Final = re.compile(r"bytes=(\d+)-(\d*)$")
 _MISMATCH: Final = "the answer does not fit the question ({})"
 _VISITED: Final = "failover_visited"
-# Mappings that find a name of any case: of requests and azure-core, and of aiohttp. Others may be anything.
-_FIND_ANY_CASE: Final = frozenset({"CaseInsensitiveDict", "CIMultiDictProxy"})
 
 
 def headers_of(http: Any) -> Mapping[str, str]:
     """The headers of a transport's response, to be looked up by their names in lower case."""
     headers: Mapping[str, str] = http.headers
-    if type(headers).__name__ in _FIND_ANY_CASE:
-        return headers
-    return {name.lower(): value for name, value in headers.items()}
+    return headers if _sdk.finds_any_case(headers) else {name.lower(): value for name, value in headers.items()}
 
 
 def mismatch(asked: Mapping[str, str], headers: Mapping[str, str]) -> str | None:

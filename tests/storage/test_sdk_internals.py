@@ -293,6 +293,25 @@ def test_where_a_response_comes_from(served: RawServer, make_request: Any) -> No
     _sdk.set_location(Slots(), "secondary")
 
 
+def test_headers_of_requests_find_any_case(served: RawServer, make_request: Any) -> None:
+    with RequestsTransport() as transport:
+        headers = transport.send(make_request(served.url)).headers
+    assert _sdk.finds_any_case(headers)
+    assert headers["etag"] == headers["ETag"]
+
+
+@in_loop
+async def test_headers_of_aiohttp_find_any_case(served: RawServer, make_request: Any) -> None:
+    async with AioHttpTransport() as transport:
+        headers = (await transport.send(make_request(served.url))).headers
+    assert _sdk.finds_any_case(headers)
+    assert headers["etag"] == headers["ETag"]
+
+
+def test_headers_of_which_nothing_is_known_find_one_case() -> None:
+    assert not _sdk.finds_any_case({"ETag": "0x1"})
+
+
 def test_a_closed_response_gives_its_connection_up(make_request: Any) -> None:
     with (
         RawServer(lambda asked: Answer(ranged(CONTENT, asked).head, CONTENT[:KIB], then="hang")) as server,
