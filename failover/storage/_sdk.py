@@ -139,6 +139,15 @@ def waits_for_connection(transport: Any) -> bool:
     return bool(limit) and acquired is not None and len(acquired) >= limit
 
 
+def is_closed(transport: Any) -> bool:
+    """Whether the client has been closed, while requests of it were under way."""
+    own = own_transport(transport)
+    session = getattr(own, "session", None)
+    if session is None:
+        return getattr(own, "_has_been_opened", False) is True
+    return getattr(session, "closed", False) is True
+
+
 # --- a client that exists already -----------------------------------------------------------------------------------
 
 _REPLACEMENT: Final = "_replaced_by"

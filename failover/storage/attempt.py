@@ -219,9 +219,9 @@ class Attempt:
         if self.silence is not None:
             _sdk.time_socket_reads(http, Deadline(self.silence).spent)
 
-    def raised(self, error: BaseException) -> None:
+    def raised(self, error: BaseException, transport: Any) -> None:
         """The transport has raised an error."""
-        self._error = error
+        self._error = None if _sdk.is_closed(transport) else error  # by its owner, which is nobody's failure
         self.is_outpaced = isinstance(error, Outpaced)
 
     def hold(self, run: Run | None) -> None:
@@ -393,7 +393,7 @@ class Probe(HTTPPolicy[Any, Any]):
                 send = functools.partial(self.next.send, _aside(request))
                 response = _here(request, run_sync(attempt.race.send(attempt.run, send, attempt.hold)))
         except BaseException as error:
-            attempt.raised(error)
+            attempt.raised(error, request.context.transport)
             raise
         attempt.answered(response)
         return response
@@ -415,7 +415,7 @@ class AsyncProbe(AsyncHTTPPolicy[Any, Any]):
                 send = functools.partial(self.next.send, _aside(request))
                 response = _here(request, await attempt.race.send(attempt.run, send, attempt.hold))
         except BaseException as error:
-            attempt.raised(error)
+            attempt.raised(error, request.context.transport)
             raise
         attempt.answered(response)
         return response

@@ -23,7 +23,7 @@ from azure.core.exceptions import (
     ServiceResponseError,
 )
 from azure.core.pipeline.policies import SansIOHTTPPolicy
-from azure.core.pipeline.transport import AioHttpTransport
+from azure.core.pipeline.transport import AioHttpTransport, RequestsTransport
 from azure.identity import EnvironmentCredential
 from azure.identity.aio import EnvironmentCredential as AsyncEnvironmentCredential
 
@@ -294,6 +294,36 @@ async def test_a_connection_that_is_reset_again_was_the_endpoints_doing(client_k
         assert await read(client) == HELLO
         await close(client)
         assert blamed == ["primary: connection reset"] * 2
+
+
+# A client that is closed while its reads are under way
+
+
+class _Closed(RequestsTransport):  # type: ignore[misc]  # azure-core loads it lazily, as Any
+    """Is closed by another thread, as soon as it has a request."""
+
+    def send(self, *_args: Any, **_options: Any) -> Any:
+        self.open()
+        self.close()
+        raise ServiceRequestError("closed")
+
+
+class _AsyncClosed(AioHttpTransport):  # type: ignore[misc]  # as above
+    async def send(self, *_args: Any, **_options: Any) -> Any:
+        await self.open()
+        await self.close()
+        raise ServiceRequestError("Connector is closed.")  # as aiohttp says then to who waits for a connection
+
+
+@both_kinds
+async def test_a_client_that_is_closed_blames_nobody(client_kind: str, standin: StandIn, blamed: Blamed) -> None:
+    transport = _AsyncClosed() if client_kind == "aio" else _Closed()
+    policy = geo_failover(client_kind, listeners=[blamed], retry=None)
+    options = connect_options(standin) | {"retry_policy": policy, "transport": transport}
+    client = service(client_kind, standin.primary_url, **options)
+    with pytest.raises(ServiceRequestError):
+        await read(client)
+    assert blamed == []
 
 
 # Settings of the client's own that nobody can use

@@ -9,6 +9,7 @@ import asyncio
 import functools
 import gc
 import gzip
+import inspect
 import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -274,6 +275,36 @@ async def test_a_full_pool_of_aiohttp(served: RawServer) -> None:
         assert _sdk.waits_for_connection(transport)
         await response.read()
         assert not _sdk.waits_for_connection(transport)
+
+
+@pytest.mark.parametrize("kind", [RequestsTransport, AioHttpTransport])
+@in_loop
+async def test_a_transport_that_is_closed(kind: Any) -> None:
+    async def step(name: str) -> bool:
+        done = getattr(transport, name)()
+        if inspect.isawaitable(done):
+            await done
+        return _sdk.is_closed(transport)
+
+    transport = kind()
+    assert not _sdk.is_closed(transport)
+    assert not await step("open")
+    assert await step("close")
+
+
+@in_loop
+async def test_a_session_of_a_users_own_that_is_closed() -> None:
+    import aiohttp
+
+    session = aiohttp.ClientSession()
+    transport = AioHttpTransport(session=session, session_owner=False)
+    assert not _sdk.is_closed(transport)
+    await session.close()
+    assert _sdk.is_closed(transport)
+
+
+def test_a_transport_of_which_nothing_is_known_is_open() -> None:
+    assert not _sdk.is_closed(Bare())
 
 
 def test_a_pool_of_which_nothing_is_known_is_not_full() -> None:
