@@ -185,6 +185,7 @@ class Read:
         self._last_resorts: set[str] = set()  # endpoints that were asked although their circuits did not
         self._done: set[str] = set()  # endpoints of which another try would say the same
         self._stale: dict[str, Failure | None] = {}  # of an endpoint's first reset; None: that has been counted
+        self._tries: dict[str, int] = {}  # requests to each endpoint
         self._timed_out: dict[str, Attempt] = {}  # what that means shows when another endpoint has answered, or not
 
     # --- which endpoint is asked --------------------------------------------------------------------------------
@@ -222,7 +223,7 @@ class Read:
 
     async def _first_answer(self, order: tuple[str, ...], judge: _Judge) -> PipelineResponse[Any, Any] | None:
         for location in order:
-            if location in self._failures:  # it has been asked aside
+            if location in self._done or self._tries.get(location, 0) >= self._shared.attempts:  # as a hedge
                 continue
             response = await self._ask(location, judge)
             if response is not None:
@@ -250,9 +251,9 @@ class Read:
             if reason is not None:
                 self._failures[location] = Failure.of_refusal(reason)
                 return None
-        circuit, asked_before = shared.circuits[location], self._requests
+        circuit = shared.circuits[location]
         while True:
-            first = self._requests == asked_before
+            first = location not in self._tries
             permit = await self._admit(circuit, location, last_resort=last_resort, first=first)
             if permit is None:
                 return None
@@ -267,7 +268,7 @@ class Read:
             if response is not None:
                 return response
             repeats = shared.repeat_last_resort if last_resort else circuit.state is State.CLOSED
-            tried_enough = self._requests - asked_before >= shared.attempts
+            tried_enough = self._tries.get(location, 0) >= shared.attempts
             if location in self._done or permit.is_probe or not repeats or tried_enough:
                 return None
             if shared.backoff:
@@ -466,7 +467,9 @@ class Read:
         url = self._target.url(attempt.location)
         if request.http_request.url != url:
             request.http_request.url = url
-        self._requests += attempt.run is None  # else it has been sent before
+        if attempt.run is None:  # else it has been sent before
+            self._requests += 1
+            self._tries[attempt.location] = self._tries.get(attempt.location, 0) + 1
         if self._tracked is not None and attempt.location is SECONDARY:
             self._synced_to = self._shared.last_sync.synced_to
         attempt.begins(self._shared.insert_probe())

@@ -82,10 +82,32 @@ def test_both_fail(geo_failover: Any, gate: Gate) -> None:
         gate.open()
         return Answer("HTTP/1.1 404 No\nContent-Length: 0\nx-ms-error-code: BlobNotFound")
 
-    policy = geo_failover(hedge_after=SOON, retry=None, policy=TEACHING)
+    policy = geo_failover(hedge_after=SOON, retry=None, policy=TEACHING, primary_attempts=1)
     with account(gate(status(503)), secondary) as pair, pytest.raises(NotReplicated):
         blob_of(pair, policy).download_blob()
     assert policy.primary.snapshot()["failures"] == 1
+
+
+def test_a_hedge_that_fails_leaves_each_endpoint_its_other_attempt(geo_failover: Any, gate: Gate) -> None:
+    """As many as without hedging: the primary hangs, and the secondary is busy for a moment."""
+    said = iter([status(503)])
+    policy = geo_failover(hedge_after=SOON, retry=None, attempt_timeout=1.0)
+    with account(gate(hello), lambda asked: next(said, hello)(asked)) as pair:
+        assert blob_of(pair, policy).download_blob().readall() == HELLO
+        assert pair.trail() == "1 at the primary, 2 at the secondary"
+        gate.open()
+
+
+def test_the_first_endpoint_is_tried_again_though_a_hedge_was_sent(geo_failover: Any, gate: Gate) -> None:
+    def secondary(asked: Asked) -> Answer:
+        gate.open()
+        return status(404, "BlobNotFound")(asked)
+
+    said = iter([gate(status(503))])
+    policy = geo_failover(hedge_after=SOON, retry=None)
+    with account(lambda asked: next(said, hello)(asked), secondary) as pair:
+        assert blob_of(pair, policy).download_blob().readall() == HELLO
+        assert pair.trail() == "2 at the primary, 1 at the secondary"
 
 
 @pytest.mark.parametrize("head", [False, True])
