@@ -437,8 +437,8 @@ class _GeoPolicy:
     async def _refuses_secondary(self, attempt: Attempt | None) -> str | None:
         return await self._last_sync.refuses(self.next, self._seen, attempt)
 
-    async def _has_synced(self, time: float) -> bool:
-        return await self._last_sync.reaches(time, self.next, self._seen)
+    async def _has_synced(self, time: float, attempt: Attempt | None) -> bool:
+        return await self._last_sync.reaches(time, self.next, self._seen, attempt)
 
     def _dispatch(self, event: GeoEvent) -> None:
         _dispatch(self.listeners, event)

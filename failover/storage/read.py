@@ -24,7 +24,7 @@ import math
 import time
 import weakref
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -94,7 +94,7 @@ class ReadContext:
         refuses_secondary: Why a read must not have the secondary's answer; None: it may. Takes the attempt as which it
             is to ask, if it has to: where there is one, it waits for no other read that asks.
         last_sync: What is known of the secondary's Last Sync Time.
-        has_synced: Whether that has reached a time; asks for it, if need be.
+        has_synced: Whether that has reached a time; asks for it, if need be, as the attempt that it takes, as above.
         dispatch: Tells the listeners.
         is_heard: Whether there are any.
     """
@@ -113,7 +113,7 @@ class ReadContext:
     make_race: Callable[[float, Callable[[Run], bool]], Race | None]
     refuses_secondary: Callable[[Attempt | None], Awaitable[str | None]]
     last_sync: LastSync
-    has_synced: Callable[[float], Awaitable[bool]]
+    has_synced: Callable[[float, Attempt | None], Awaitable[bool]]
     dispatch: Callable[[GeoEvent], None]
     is_heard: bool
 
@@ -351,10 +351,15 @@ class Read:
                         return answer
                 while leader.is_outpaced:
                     response, error = await self._send(leader, _copy_of(self._request, options))
-            return await self._came(leader, response, error, judge)
+            answer = await self._came(leader, response, error, judge)
+            if answer is None and hedge is not None and hedge.run is not None:
+                # It came first, but is no answer: a replica that lags. The other one is still on its way.
+                answer = await self._hedged(hedge, _copy_of(self._request, options), judge)
         except BaseException:  # it was cancelled, say: nobody waits for what is under way
             leader.released()
             raise
+        else:
+            return answer
         finally:
             if hedge is not None and hedge.run is not None:
                 self._drop(race, hedge, hedge.run)
@@ -393,12 +398,17 @@ class Read:
         """Whether an endpoint is recent enough; if it has to tell, the first one may answer meanwhile."""
         if location is not SECONDARY:
             return True
-        question = Attempt(location, NoPlace(), timeouts, None, self._shared.abandoned)
+        with self._question(timeouts, race) as question, contextlib.suppress(Exception):  # its sign-in fails, say
+            return await self._shared.refuses_secondary(question) is None
+        return False
+
+    @contextlib.contextmanager
+    def _question(self, timeouts: Timeouts, race: Race) -> Iterator[Attempt]:
+        """An attempt to ask for the Last Sync Time. It ends by `Outpaced` when the other endpoint answers the read."""
+        question = Attempt(SECONDARY, NoPlace(), timeouts, None, self._shared.abandoned)
         question.race = race
         try:
-            return await self._shared.refuses_secondary(question) is None
-        except Exception:  # noqa: BLE001 (its sign-in fails, say, or it came too late)
-            return False
+            yield question
         finally:
             if question.run is not None:
                 self._drop(race, question, question.run)
@@ -590,9 +600,17 @@ class Read:
         attempt.succeeded()
         await self._drain(attempt, http, headers)
         # A Last Sync Time that is learnt now says nothing of the answer that was given before: it is asked for again.
-        if math.isinf(doubt.settled_at) or not await self._shared.has_synced(doubt.settled_at):
+        if math.isinf(doubt.settled_at) or not await self._has_synced(doubt.settled_at, attempt):
             self._done.add(SECONDARY)
         return True
+
+    async def _has_synced(self, time: float, attempt: Attempt) -> bool:
+        race = attempt.race
+        if race is None or race.after is not None:  # no other request is under way that the question could delay
+            return await self._shared.has_synced(time, None)
+        with self._question(attempt.timeouts, race) as question, contextlib.suppress(Exception):  # as above
+            return await self._shared.has_synced(time, question)
+        return False
 
     def _flaw(self, http: Any, headers: Mapping[str, str], response: PipelineResponse[Any, Any]) -> Failure | None:
         """Why an answer counts as none, where its head tells."""

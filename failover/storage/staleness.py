@@ -113,10 +113,13 @@ class LastSync:
         old = f"{age:.0f} s old" if math.isfinite(age) else "unknown"
         return f"its Last Sync Time is {old}, and max_staleness is {limit:g} s"
 
-    async def reaches(self, time: float, policy: Any, seen: Seen | None) -> bool:
-        """Whether all writes before `time` (seconds since the epoch, by the service's clock) are on the secondary."""
-        if self.synced_to < time:
-            await self._look(policy, seen)
+    async def reaches(self, time: float, policy: Any, seen: Seen | None, attempt: Attempt | None = None) -> bool:
+        """Whether all writes before `time` (seconds since the epoch, by the service's clock) are on the secondary.
+
+        Other args: see `ask`.
+        """
+        if self.synced_to < time and not (self._asking and attempt is not None):  # another read is asking
+            await self._look(policy, seen, attempt)
         return self.synced_to >= time
 
     async def _look(self, policy: Any, seen: Seen | None, attempt: Attempt | None = None) -> None:

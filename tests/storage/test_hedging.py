@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import threading
 import time
+from email.utils import formatdate
 from typing import Any
 
 import pytest
@@ -108,6 +109,55 @@ def test_the_first_endpoint_is_tried_again_though_a_hedge_was_sent(geo_failover:
     with account(lambda asked: next(said, hello)(asked), secondary) as pair:
         assert blob_of(pair, policy).download_blob().readall() == HELLO
         assert pair.trail() == "2 at the primary, 1 at the secondary"
+
+
+def test_a_preferred_secondary_that_does_not_know_leaves_the_primary_its_request(geo_failover: Any) -> None:
+    """It comes first, and is no answer: the primary's is waited for, and asked for once."""
+    mine, others = Gate(), Gate()
+
+    def secondary(asked: Asked) -> Answer:
+        return mine(status(404, "BlobNotFound"))(asked)
+
+    def primary(asked: Asked) -> Answer:
+        mine.open()
+        return others(hello)(asked)
+
+    policy = geo_failover(hedge_after=SOON, retry=None, prefer="secondary")
+    try:
+        with account(primary, secondary) as pair:
+            blob = blob_of(pair, policy)
+            threading.Timer(0.2, others.open).start()
+            assert blob.download_blob().readall() == HELLO
+            assert pair.trail() == "1 at the primary, 1 at the secondary"
+    finally:
+        mine.open()
+        others.open()
+
+
+def test_nobody_waits_for_a_last_sync_time_that_would_settle_a_doubt(geo_failover: Any, gate: Gate) -> None:
+    """Of two versions of one second, at a secondary that does not tell how far it is."""
+    first, moment = threading.Event(), f"\nLast-Modified: {formatdate(1e9, usegmt=True)}"
+
+    def primary(asked: Asked) -> Answer:
+        if first.is_set():
+            gate.waiting.acquire(timeout=LONG)  # until the secondary has been asked how far it is
+        first.set()
+        return ranged(HELLO, asked, extra=moment)
+
+    def secondary(asked: Asked) -> Answer:
+        if "comp=stats" in asked.target:
+            return gate(status(500))(asked)
+        return ranged(HELLO, asked, etag='"0x2"', extra=moment)
+
+    policy = geo_failover(hedge_after=SOON, retry=None, consistency="session", attempt_timeout=LONG)
+    with account(primary, secondary) as pair:
+        blob = blob_of(pair, policy)
+        blob.download_blob().readall()
+        began = time.perf_counter()
+        assert blob.download_blob().readall() == HELLO
+        assert time.perf_counter() - began < LONG / 2
+        assert pair.trail() == "2 at the primary, 2 at the secondary"
+        gate.open()
 
 
 @pytest.mark.parametrize("head", [False, True])
