@@ -590,7 +590,8 @@ class Read:
         if attempt.location is not SECONDARY or self._resumptions:  # whose rest is of the version that was begun
             return False
         is_bound = self._home is SECONDARY
-        doubt = tracked.doubt(http.status_code, headers, is_bound=is_bound)
+        is_last_word = is_bound or self._is_last_word(http.status_code, headers)
+        doubt = tracked.doubt(http.status_code, headers, is_last_word=is_last_word)
         if doubt is None or doubt.settled_at <= self._synced_to:
             return False
         cause = doubt.told()

@@ -26,6 +26,7 @@ MOST_REMEMBERED: Final = 10_000
 """Resources of which one policy remembers the newest version."""
 
 _ANSWERS: Final = frozenset({200, 206, 304})  # that tell of a version
+_NOTHING: Final = frozenset({404, 416})  # to send: so says one that has no version, or a shorter one
 _CONTAINER: Final = "restype=container"
 # Snapshots and old versions never change. The others tell nothing of the version of what is at the path.
 _UNTOLD: Final = re.compile(r"(?:^|&)(?:snapshot=|versionid=|comp=(?:list|snapshot|tags|stats)(?:&|$))")
@@ -198,24 +199,24 @@ class Tracked:
         etag = headers.get("etag")
         return etag is not None and self._session.has(self._resource, etag)
 
-    def doubt(self, status: int, headers: Mapping[str, str], *, is_bound: bool) -> Doubt | None:
+    def doubt(self, status: int, headers: Mapping[str, str], *, is_last_word: bool) -> Doubt | None:
         """Why the secondary's answer may not be had, where it may be older than what is remembered.
 
-        is_bound: nobody else is asked, so that its 404 is an answer too. headers: as above.
+        is_last_word: nobody else would be asked, so that a 404 or 416 is an answer too. headers: as above.
         """
-        absent = status == 404 and is_bound
-        if status not in _ANSWERS and not absent:
+        nothing = status in _NOTHING and is_last_word
+        if status not in _ANSWERS and not nothing:
             return None
         etag, at = headers.get("etag"), seconds_of(headers.get("last-modified"))
-        if etag is None and at is None and not absent:
+        if etag is None and at is None and not nothing:
             return None  # it tells of no version
         last, forgotten = self._session.look(self._resource)
         if last is None:
             if forgotten is None or (at is not None and at > forgotten):
                 return None
             return Doubt(at, forgotten, forgotten + 1)
-        if absent:
-            return None if last.etag is None else Doubt(None, last.at, last.at + 1)
+        if status == 404 and last.etag is None:
+            return None
         if (etag and etag == last.etag) or (at is not None and at > last.at):
             return None
         return Doubt(at, last.at, math.inf if at is not None and at < last.at else last.at + 1)

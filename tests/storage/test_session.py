@@ -237,7 +237,7 @@ def test_a_batch_at_an_emulator() -> None:
     batch: Any = Request("POST")
     batch.data = b"--x\r\n\r\nDELETE /account/c/b? HTTP/1.1\r\nContent-Length: 0\r\n\r\n--x--\r\n"
     tracked(session, "/c?restype=container&comp=batch", emulator).wrote(batch, 202, told(5))
-    assert tracked(session, "/c/b", emulator).doubt(200, told(4, "w"), is_bound=False) is not None
+    assert tracked(session, "/c/b", emulator).doubt(200, told(4, "w"), is_last_word=False) is not None
 
 
 # The same second, and what was forgotten
@@ -438,6 +438,30 @@ def test_the_rest_of_a_body_is_of_the_version_that_was_begun(kind: str) -> None:
         assert lab.read("large") == NEW
 
 
+@pytest.mark.parametrize("span", [{}, {"offset": 0, "length": 5}])
+def test_an_older_version_that_is_empty(
+    account: StandIn, clock: Clock, geo_failover: Any, span: dict[str, Any]
+) -> None:
+    """It has no range to send, and says so."""
+    store(account, b"")
+    clock.advance(LAG + 1)
+    blob = blob_of(account, geo_failover(**NEAR, clock=clock))
+    blob.upload_blob(NEW, overwrite=True)
+    trail = Trail(account)
+
+    assert blob.download_blob(**span).readall() == (NEW[:5] if span else NEW)
+    assert trail.look() == "SSP", "the answer, the Last Sync Time, and the primary"
+    with pytest.raises(StaleRead):
+        blob.download_blob(use_location="secondary", **span)
+
+    clock.advance(LAG + 1)
+    blob.upload_blob(b"", overwrite=True)
+    clock.advance(LAG + 1)
+    trail.look()
+    assert blob.download_blob().readall() == b""
+    assert "P" not in trail.look(), "it is the newest by the Last Sync Time"
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_condition_does_not_make_it_right(kind: str) -> None:
     """The caller asks whether it is still that version: the secondary alone still says so."""
@@ -596,7 +620,7 @@ def wrote(session: Session, seconds: float, etag: str, resource: str = "/c/b") -
 
 
 def doubt(session: Session, seconds: float | None, etag: str | None, resource: str = "/c/b") -> Doubt | None:
-    found: Doubt | None = tracked(session, resource).doubt(200, told(seconds, etag), is_bound=False)
+    found: Doubt | None = tracked(session, resource).doubt(200, told(seconds, etag), is_last_word=False)
     return found
 
 
@@ -631,7 +655,7 @@ def test_two_resources(first: str, second: str) -> None:
 def test_two_accounts() -> None:
     session, other = Session(), Endpoints("https://b.blob.core.windows.net", None)
     wrote(session, 5, "x")
-    assert tracked(session, endpoints=other).doubt(200, told(4, "w"), is_bound=False) is None
+    assert tracked(session, endpoints=other).doubt(200, told(4, "w"), is_last_word=False) is None
 
 
 def test_a_hierarchical_namespace_has_two_names() -> None:
@@ -673,9 +697,9 @@ def test_which_answers_are_in_doubt() -> None:
     assert doubt(session, 5, "w") == Doubt(start + 5, start + 5, start + 6)
     assert doubt(session, None, "w") == Doubt(None, start + 5, start + 6)
     for code in (206, 304):
-        assert tracked(session).doubt(code, told(4, "w"), is_bound=False) is not None
+        assert tracked(session).doubt(code, told(4, "w"), is_last_word=False) is not None
     for code in (301, 404, 412, 416, 503):
-        assert tracked(session).doubt(code, told(4, "w"), is_bound=False) is None
+        assert tracked(session).doubt(code, told(4, "w"), is_last_word=False) is None
 
 
 def test_what_a_deletion_is() -> None:
@@ -763,7 +787,7 @@ def test_an_answer_of_the_secondarys_that_was_overtaken() -> None:
     session = Session()
     wrote(session, 5, "x")
     read = tracked(session)
-    assert read.doubt(200, told(7, "y"), is_bound=False) is None
+    assert read.doubt(200, told(7, "y"), is_last_word=False) is None
     wrote(session, 8, "z")
     read.answered("secondary", 200, told(7, "y"))
     assert doubt(session, 7, "y") is not None
@@ -781,7 +805,7 @@ def test_no_more_is_remembered_than_allowed() -> None:
     start = at(0).timestamp()
     assert doubt(session, 3, "3", "/c/3") == Doubt(start + 3, start + 95, start + 96)
     assert doubt(session, 96, "new", "/c/3") is None
-    assert tracked(session, "/c/3").doubt(404, {}, is_bound=True) is not None
+    assert tracked(session, "/c/3").doubt(404, {}, is_last_word=True) is not None
     assert len(session._swept) == 10
 
 
