@@ -235,6 +235,7 @@ class Tracked:
                 self._learn(headers)
                 if request.method == "POST":
                     self._deleted_in_batch(request, headers)
+                self._renamed(request, headers)
             return
         # A deletion whose answer got lost, and that was tried again, is told by a 404.
         whole = not self._has_comp and request.headers.get("x-ms-delete-snapshots") != "only"
@@ -254,6 +255,14 @@ class Tracked:
                 blob = blob[len(account) + 1 :]
             if _kind(query.decode("ascii", "replace")).is_told and b"x-ms-delete-snapshots: only" not in given:
                 self._session.learn(_Resource(base + blob, len(base)), at, None, self._since)
+
+    def _renamed(self, request: Any, headers: Mapping[str, str]) -> None:
+        """Where a file was renamed there is none any more. It has come to the place that the request is about."""
+        source, at = request.headers.get("x-ms-rename-source"), seconds_of(headers.get("date"))
+        if source is not None and at is not None:
+            key, base = self._resource
+            path = source.partition("?")[0]  # it may have a SAS
+            self._session.learn(_Resource(key[:base] + path, base), at, None, self._since)
 
     def _learn(self, headers: Mapping[str, str]) -> None:
         etag, at = headers.get("etag"), seconds_of(headers.get("last-modified"))

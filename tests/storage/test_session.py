@@ -664,6 +664,18 @@ def test_a_hierarchical_namespace_has_two_names() -> None:
     assert doubt(session, 4, "w") is not None
 
 
+@pytest.mark.parametrize("sas", ["", "?sv=1&sig=x"])
+def test_a_file_that_was_renamed_is_not_where_it_was(sas: str) -> None:
+    session, files = Session(), Endpoints("https://a.dfs.core.windows.net", None)
+    rename = Request("PUT", {"x-ms-rename-source": f"/c/b{sas}"})
+    tracked(session, "/c/new?mode=legacy", files).wrote(rename, 409, told(4, "x"))
+    assert doubt(session, 3, "w") is None
+    tracked(session, "/c/new?mode=legacy", files).wrote(rename, 201, told(5, "x"))
+    assert doubt(session, 4, "w") is not None
+    assert doubt(session, 4, "w", "/c/new") is not None
+    assert doubt(session, 6, "y") is None
+
+
 @pytest.mark.parametrize(
     "resource",
     [
