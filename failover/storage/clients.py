@@ -43,8 +43,9 @@ def protect(client: T, policy: GeoFailover | AsyncGeoFailover | None = None) -> 
 
     Raises:
         TypeError: The client is not one of the above, or the policy is for the other kind of client.
-        ValueError: `policy` is not a policy. Or it has `max_staleness`, and the client is for tables, whose requests
-            for the Last Sync Time could not be signed.
+        ValueError: `policy` is not a policy. Or it has `max_staleness` or `consistency="session"`, and the client is
+            for tables, whose requests for the Last Sync Time could not be signed, and whose answers have no
+            Last-Modified.
     """
     if policy is not None and not isinstance(policy, (GeoFailover, AsyncGeoFailover)):
         raise ValueError(f"policy must be a GeoFailover or an AsyncGeoFailover, or None, not {policy!r}")

@@ -243,10 +243,14 @@ class _GeoPolicy:
 
         Raises:
             TypeError: The client is not of this policy's kind.
-            ValueError: The Last Sync Time is needed, but cannot be requested.
+            ValueError: The Last Sync Time is needed, but cannot be requested. Or Last-Modified is, and is not sent.
         """
         if signs_first and self._settings["max_staleness"] is not None:
             raise ValueError("max_staleness is not for clients of tables, which sign before they retry: leave it out")
+        if signs_first and self._session is not None:
+            raise ValueError(
+                'consistency="session" is not for clients of tables, whose answers have no Last-Modified: leave it out'
+            )
         policy = self if self._after is None else copy.copy(self)
         policy.next = rest
         if self._settings["retry"] is _Default.RETRY:

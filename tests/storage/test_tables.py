@@ -133,6 +133,8 @@ async def test_what_cannot_be_done_is_said(client_kind: str, azurite: Azurite, r
     service, _ = connect(client_kind, azurite, relay)
     with pytest.raises(ValueError, match="max_staleness"):
         protect(service, geo_failover(client_kind, max_staleness=60.0))
+    with pytest.raises(ValueError, match="session"):
+        protect(service, geo_failover(client_kind, consistency="session"))
     await result(service.get_table_client("x").close())
     cosmos = (aio if client_kind == "aio" else tables).TableServiceClient(
         "https://mine.table.cosmos.azure.com", credential=AzureNamedKeyCredential("mine", "a2V5")
