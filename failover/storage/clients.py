@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import logging
 import time
+import weakref
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
@@ -66,7 +67,8 @@ def protect(client: T, policy: GeoFailover | AsyncGeoFailover | None = None) -> 
 def install(**settings: Any) -> None:
     """Protect every client that is made in this process from now on, as `protect` does.
 
-    All clients of the same account and service share one pair of circuits; those of Data Lake share the blob service's.
+    All clients of the same account and service share one pair of circuits, `hedge_budget`, and the session; those of
+    Data Lake share the blob service's.
     A client that is given a `GeoFailover` keeps it; any other retry policy continues inside ours. A client that was
     made before is not protected until it makes a sub-client, which shares its connections. If `install` is called again
     with other settings, they apply from then on.
@@ -103,6 +105,8 @@ class Installation:
         example = GeoFailover(**settings)  # which checks them
         self.settings = {**settings, "listeners": example.listeners}
         self._circuits = Breakers(example.primary.policy, max_idle=_KEPT, clock=settings.get("clock", time.monotonic))
+        # For as long as there are the circuits, which a client of one request does not outlive.
+        self._memories: weakref.WeakKeyDictionary[CircuitBreaker, Any] = weakref.WeakKeyDictionary()
         self._finder = Finder(settings.get("secondary_endpoint"))
         self._warned: set[type] = set()
 
@@ -112,7 +116,10 @@ class Installation:
         def make(*, is_async: bool) -> GeoFailover | AsyncGeoFailover:
             kind = AsyncGeoFailover if is_async else GeoFailover
             others = {name: value for name, value in self.settings.items() if name != "policy"}
-            return kind(*self._circuits_of(client), **others)
+            primary, secondary = self._circuits_of(client)
+            policy = kind(primary, secondary, **others)
+            policy.memory = self._memories.setdefault(primary, policy.memory)
+            return policy
 
         try:
             _put_in(client, make)

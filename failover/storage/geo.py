@@ -261,8 +261,7 @@ class _GeoPolicy:
     def __copy__(self) -> Any:
         """A policy for another client: the same settings, the same circuits and the same session."""
         made = type(self)(self.primary, self.secondary, **{**self._settings, "policy": None})
-        made._hedging = self._hedging
-        made._session = self._session
+        made.memory = self.memory
         return made
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -281,6 +280,15 @@ class _GeoPolicy:
         if state["retry"] is not None:
             self._clients_retry = state["retry"]
             self._set_retry(self._clients_retry)
+
+    @property
+    def memory(self) -> tuple[Hedging, Session | None]:
+        """What policies of the same settings share beside their circuits: the budget of hedges, and the session."""
+        return self._hedging, self._session
+
+    @memory.setter
+    def memory(self, memory: tuple[Hedging, Session | None]) -> None:
+        self._hedging, self._session = memory
 
     # --- a request ----------------------------------------------------------------------------------------------
 

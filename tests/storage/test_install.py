@@ -23,7 +23,9 @@ from azure.storage.queue import aio as queue_aio
 from failover.breaker import ConsecutiveFailures, Cooldown, Policy, State, Transition
 from failover.standin import StandIn
 from failover.storage import AsyncGeoFailover, GeoFailover, _sdk, install, protect, uninstall
-from tests.storage.account import HELLO, Trail, spoil, status, store
+from failover.storage.hedging import FREE
+from tests.clock import Clock
+from tests.storage.account import HELLO, Trail, delay, spoil, status, store
 from tests.storage.both_kinds import (
     at_once,
     both_kinds,
@@ -89,6 +91,35 @@ async def test_clients_made_from_now_on(client_kind: str, standin: StandIn) -> N
     assert await read(client) == HELLO
     assert trail.look() == "PPSS"
     await close(client)
+
+
+@both_kinds
+async def test_clients_share_a_session(client_kind: str) -> None:
+    clock = Clock()
+    with StandIn(60.0, clock=clock, wall_clock=clock) as account:
+        store(account)
+        clock.advance(61.0)
+        installed(account, consistency="session", prefer="secondary")
+        writer = connect(client_kind, account)
+        await result(writer.get_blob_client("demo", "HelloWorld").upload_blob(b"new", overwrite=True))
+        await close(writer)
+        for kind in (client_kind, "sync"):
+            reader = connect(kind, account)
+            assert await read(reader) == b"new"
+            await close(reader)
+
+
+@both_kinds
+async def test_clients_share_a_budget(client_kind: str, standin: StandIn) -> None:
+    store(standin)
+    installed(standin, hedge_after=0.01)
+    spoil(standin, delay(0.3))
+    trail = Trail(standin)
+    for _ in range(FREE + 2):
+        client = connect(client_kind, standin)
+        assert await read(client) == HELLO
+        await close(client)
+    assert trail.look().count("S") == FREE
 
 
 MADE: Final[dict[str, tuple[Any, Any, str, tuple[str, ...]]]] = {
