@@ -61,7 +61,8 @@ class RunState:
         causes: What the primary did instead of answering, since it answered last.
         fault: The kind that f switches.
         outside: Whether the primary fails though this program's own fault is off: somebody else fails it.
-        own: Whether this program's own fault was on at some time during the read that is under way.
+        own: Whether this program's own fault was on at some time during the read that is under way, or during a request
+            that a hedged read has left behind, which may still fail.
         failing_since: The first of the reads that have failed in a row; None while the last one was answered.
         hedging_since: The first of the reads that have been hedged in a row; None while the last one was not.
         pauses: How many there were.
@@ -95,6 +96,7 @@ class RunState:
     pauses: int = 0
 
     _opened_by_fault: bool = False
+    _own_until: float = 0.0  # seconds since the start
     _probe_at: float | None = None
     _cooldown: float | None = None
     _idle_until: float | None = None
@@ -179,12 +181,14 @@ class RunState:
             case ev.FaultSwitched():
                 self.fault, self.fault_on = event.kind, event.on
                 self.own = self.own or event.on
+                if not event.on and self.settings and self.settings.hedge is not None:
+                    self._own_until = event.t + self.settings.timeout
             case ev.Paused():
                 self.paused = event
                 self.pauses += 1
             case ev.Resumed():
                 self.paused = None
-                self.own = self.fault_on
+                self.own = self._fails_itself(event.t)
                 self._idle_until = event.t
             case ev.SecondarySeen():
                 self.secondary_seen = event
@@ -204,7 +208,7 @@ class RunState:
             elif event.endpoint == ev.PRIMARY:
                 self.causes.add(_SLOW)
         self.outside = self.outside and not (event.endpoint == ev.PRIMARY and not event.failures)
-        self.own = self.fault_on
+        self.own = self._fails_itself(event.t)
         self.reads_left = event.reads_left
         if event.seconds_left is None:
             self._probe_at = None
@@ -214,6 +218,10 @@ class RunState:
         rate = self.settings.rate if self.settings else 0.0
         begun = event.t - event.ms / 1000
         self._idle_until = max(event.t, begun + 1 / rate) if rate > 0 else event.t
+
+    def _fails_itself(self, now: float) -> bool:
+        """Whether our own fault is on, or a hedged read may have left a request behind that it was on for."""
+        return self.fault_on or now < self._own_until
 
     def _transition(self, event: ev.Transitioned) -> None:
         by_another = event.reason.startswith(ANOTHER)
@@ -230,7 +238,7 @@ class RunState:
             self.outside = False
         elif event.new == ev.OPEN:
             self.outside = self.outside if by_another else not self.own
-            self._opened_by_fault = self.fault_on
+            self._opened_by_fault = self._fails_itself(event.t)
             if self.settings:
                 self.reads_left = self.settings.secondary_threshold
                 self._cooldown = self.settings.cooldown

@@ -43,6 +43,7 @@ class Started(Event):
         proxy: URL of the proxy without its password, or None.
         shared: Whether other processes may share the circuits.
         hedge: Seconds after which a read without an answer asks the secondary too; None: never.
+        timeout: Seconds that a request may take to connect, and be without an answer.
     """
 
     account: str
@@ -57,6 +58,7 @@ class Started(Event):
     proxy: str | None = None
     shared: bool = field(default=False, metadata=_SCREEN_ONLY)
     hedge: float | None = field(default=None, metadata=_SCREEN_ONLY)
+    timeout: float = field(default=2.0, metadata=_SCREEN_ONLY)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

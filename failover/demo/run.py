@@ -184,6 +184,7 @@ class Demo:
             "fault": config.fault.value,
             "shared": self._shared,
             "hedge": self._config.hedge,
+            "timeout": self._config.timeout,
             "proxy": None if config.proxy is None else _without_password(config.proxy),
         }
 

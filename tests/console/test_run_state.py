@@ -95,6 +95,26 @@ def test_who_fails_the_primary_is_known_whenever_f_is_pressed() -> None:
     assert history.run.outside
 
 
+def test_a_request_that_a_hedged_read_has_left_behind_fails_by_the_fault_that_was_on() -> None:
+    history = RunHistory()
+    history.apply(started(hedge=0.2, timeout=2.0))
+    for event in trip(1):
+        history.apply(event)
+    history.apply(ev.FaultSwitched(t=3.0, kind="slow", on=True))
+    history.apply(ev.Transitioned(t=3.1, n=2, circuit="primary", old="open", new="half-open", reason="20 reads"))
+    history.apply(aside(2, 0, t=3.2, state="half-open", hedged=True))
+    history.apply(ev.FaultSwitched(t=3.3, kind="slow", on=False))
+    history.apply(aside(3, 0, t=3.4, state="half-open"))
+    history.apply(ev.Paused(t=3.5, n=3))
+    failed = {"circuit": "primary", "old": "half-open", "new": "open", "reason": "the probe failed: it was slow"}
+    history.apply(ev.Transitioned(t=4.6, n=3, **failed))
+    assert not history.run.outside
+    assert history.run.opened_by_fault
+    history.apply(ev.Resumed(t=5.5, n=3))
+    history.apply(ev.Transitioned(t=5.6, n=4, **failed))
+    assert history.run.outside
+
+
 @pytest.mark.parametrize("width", [80, 100, 120])
 @pytest.mark.parametrize("ours", [True, False])
 def test_the_badge_speaks_of_our_own_switch_and_another_of_somebody_else(width: int, ours: bool) -> None:
