@@ -331,6 +331,8 @@ class _GeoPolicy:
             _check_choice(_PREFER, prefer, (PRIMARY, SECONDARY))
         bound = _sdk.bound_location(options)
         hedge_after: After = options.pop(HEDGE_OPTION, self._hedging.after)
+        if hedge_after is not self._hedging.after:
+            check_after(HEDGE_OPTION, hedge_after)
         target = self._finder.find(http.url, options.get("hosts"), bound=bound)
         while self._abandoned:
             with contextlib.suppress(IndexError):  # another thread was quicker
@@ -368,8 +370,6 @@ class _GeoPolicy:
     def _hedge_wait(self, after: After) -> float | None:
         if after is None and self._hedging.after is None:
             return None
-        if after is not self._hedging.after:
-            check_after(HEDGE_OPTION, after)
         return self._hedging.begin(after)
 
     def _note_answer(self, response: PipelineResponse[Any, Any]) -> None:

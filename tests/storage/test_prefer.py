@@ -107,6 +107,9 @@ def test_a_call_that_says_nonsense(kind: str, call: str) -> None:
         for nonsense in ("nearest", "SECONDARY", "", 1, ["secondary"]):
             with pytest.raises(ValueError, match=r'^failover_prefer must be "primary" or "secondary", not '):
                 lab.run(result(CALLS[call](lab, {"failover_prefer": nonsense})))
+        for wrong in (0, -1.0, True, "soon"):
+            with pytest.raises(ValueError, match=r"^failover_hedge must be seconds above 0"):
+                lab.run(result(CALLS[call](lab, {"failover_hedge": wrong})))
         assert lab.trail == ""
 
 
