@@ -358,9 +358,8 @@ def set_location(http: Any, location: str) -> None:
 
 
 def set_location_in_context(context: Any, location: str) -> None:
-    """Say it where the clients of tables look for it, in the place where their retry has put its own word."""
-    if "location_mode" in context:
-        context["location_mode"] = location
+    """Say it where the clients of tables look for it. Their own retry puts it there too, and another one does not."""
+    context["location_mode"] = location
 
 
 def forget_progress(context: Any, options: Mapping[str, Any]) -> None:

@@ -378,9 +378,10 @@ class _GeoPolicy:
         Only who gave a token can make sense of it. The clients of blobs and queues see to it themselves.
         """
         http = response.http_response
-        if _sdk.location_of(http) != SECONDARY:
+        location = _sdk.location_of(http) or PRIMARY
+        _sdk.set_location_in_context(response.context, location)
+        if location != SECONDARY:
             return
-        _sdk.set_location_in_context(response.context, SECONDARY)
         token = http.headers.get("x-ms-continuation")
         if token:
             self._pages[token] = None

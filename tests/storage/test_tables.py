@@ -109,6 +109,19 @@ async def test_a_listing_that_the_secondary_began_is_its(client_kind: str, azuri
 
 
 @both_kinds
+async def test_tables_are_listed_whatever_the_retry(client_kind: str, azurite: Azurite, relay: Relay) -> None:
+    """Their clients expect of any retry policy what their own one does."""
+    service, _ = connect(client_kind, azurite, relay)
+    table = await filled(service)
+    protect(service, geo_failover(client_kind, retry=None, policy=TEACHING))
+    for _ in range(2):
+        assert [entity["n"] async for entity in each(table.list_entities(results_per_page=2))] == [0, 1, 2, 3, 4]
+        assert table.table_name in [found.name async for found in each(service.list_tables())]
+        relay.lose()
+    await close(service)
+
+
+@both_kinds
 async def test_a_table_client_that_no_service_has_made(client_kind: str, azurite: Azurite, relay: Relay) -> None:
     service, _ = connect(client_kind, azurite, relay)
     name = (await filled(service)).table_name
