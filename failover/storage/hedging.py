@@ -330,12 +330,12 @@ def task_race(after: float | None, is_good: Callable[[Run], bool]) -> Race | Non
 
 
 # Not a ThreadPoolExecutor's, which the interpreter waits for when it exits.
-_idle: Final[list[SimpleQueue[Callable[[], None]]]] = []
+_idle: Final[list[SimpleQueue[Callable[[], object]]]] = []
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_idle.clear)  # whose threads the child has not
 
 
-def _in_a_thread(work: Callable[[], None]) -> None:
+def _in_a_thread(work: Callable[[], object]) -> None:
     """Let a thread that is idle do some work, or a new one; or do it here, where none can be had."""
     try:
         _idle.pop().put(work)
@@ -346,8 +346,8 @@ def _in_a_thread(work: Callable[[], None]) -> None:
             work()
 
 
-def _work(work: Callable[[], None]) -> None:
-    mine: SimpleQueue[Callable[[], None]] = SimpleQueue()
+def _work(work: Callable[[], object]) -> None:
+    mine: SimpleQueue[Callable[[], object]] = SimpleQueue()
     while True:
         work()
         del work  # and what it holds
@@ -361,7 +361,7 @@ def _work(work: Callable[[], None]) -> None:
             return
 
 
-def _is_removed(mine: SimpleQueue[Callable[[], None]]) -> bool:
+def _is_removed(mine: SimpleQueue[Callable[[], object]]) -> bool:
     try:
         _idle.remove(mine)
     except ValueError:
