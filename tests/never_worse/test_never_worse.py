@@ -42,7 +42,7 @@ def test_what_was_worse_once(seed: int, form: Form, kind: Kind) -> None:
 @pytest.mark.parametrize("hedge", [0.02, 1.0])
 def test_a_client_that_hedges_is_never_worse(hedge: float) -> None:
     report = Report()
-    for seed in range(5):
+    for seed in range(3):
         report.add(play_seed(seed, hedge=hedge))
     _expect_nothing_worse(report)
     assert report.saved + report.sooner > 0
