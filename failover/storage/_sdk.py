@@ -105,12 +105,13 @@ def _client_timeouts(connect: Any, read: Any) -> ClientTimeouts:
 
 def takes_read_timeout(transport: Any) -> bool:
     """Whether a transport takes `read_timeout` with a request; of some `connection_timeout` stands for both."""
-    return _takes_read_timeout(type(own_transport(transport)))  # type: ignore[arg-type]  # mypy looks at its instances' hash
+    return not _is_one_of(type(own_transport(transport)), _ONE_TIMEOUT)  # type: ignore[arg-type]  # mypy looks at its instances' hash
 
 
 @functools.lru_cache(maxsize=64)
-def _takes_read_timeout(kind: Hashable) -> bool:
-    return _ONE_TIMEOUT.isdisjoint(each.__name__ for each in kind.__mro__)  # type: ignore[attr-defined]  # a class
+def _is_one_of(kind: Hashable, names: frozenset[str]) -> bool:
+    """Whether a class, or one that it is derived from, has one of these names."""
+    return not names.isdisjoint(each.__name__ for each in kind.__mro__)  # type: ignore[attr-defined]  # a class
 
 
 def ends_when_dropped(transport: Any) -> bool:
@@ -379,12 +380,7 @@ def location_of(http: Any) -> str | None:
 
 def finds_any_case(headers: Mapping[str, str]) -> bool:
     """Whether a response's headers are a mapping that is known to find a name of any case."""
-    return _finds_any_case(type(headers))
-
-
-@functools.lru_cache(maxsize=64)
-def _finds_any_case(kind: Hashable) -> bool:
-    return not _ANY_CASE.isdisjoint(each.__name__ for each in kind.__mro__)  # type: ignore[attr-defined]  # a class
+    return _is_one_of(type(headers), _ANY_CASE)
 
 
 def close(http: Any) -> None:
